@@ -1,0 +1,1 @@
+"""Reading and writing of HLOC, COLMAP and NVM files; no computation, no configuration."""
