@@ -1,0 +1,95 @@
+"""Every extractor and matcher configuration, in HLOC's dictionary form.
+
+`extractors` and `matchers` hold ``output`` (stem of the file that is written), ``model`` (``name`` is a
+module of :mod:`hloc_ext.extractors` or :mod:`hloc_ext.matchers`, the rest its options) and
+``preprocessing``; `dense_matchers` add ``max_error`` and ``cell_size`` (pixels, see
+:mod:`hloc_ext.match_dense`). The same dictionaries are registered in every HLOC host.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Confs = dict[str, dict[str, Any]]
+
+extractors: Confs = {
+    # RootSIFT of COLMAP; coordinates are not shifted by half a pixel as in HLOC's `sift`.
+    "sift": {
+        "output": "feats-sift",
+        "model": {"name": "sift"},
+        "preprocessing": {"grayscale": True, "resize_max": 1600},
+    },
+    # SIFT descriptors with L2 instead of L1-root normalisation.
+    "sift-l2": {
+        "output": "feats-sift-l2",
+        "model": {"name": "sift", "descriptor": "sift"},
+        "preprocessing": {"grayscale": True, "resize_max": 1600},
+    },
+    "disk": {
+        "output": "feats-disk",
+        "model": {"name": "disk", "max_keypoints": 5000},
+        "preprocessing": {"grayscale": False, "resize_max": 1600},
+    },
+    "aliked-n16": {
+        "output": "feats-aliked-n16",
+        "model": {"name": "aliked", "model_name": "aliked-n16", "max_keypoints": 4096},
+        "preprocessing": {"grayscale": False, "resize_max": 1024},
+    },
+    "xfeat": {
+        "output": "feats-xfeat",
+        "model": {"name": "xfeat", "max_keypoints": 4096},
+        "preprocessing": {"grayscale": False, "resize_max": 1600},
+    },
+    # Global descriptor without learned weights: VLAD of RootSIFT, vocabulary trained on the map.
+    "vlad-rootsift": {
+        "output": "global-feats-vlad-rootsift",
+        "model": {"name": "vlad"},
+        "preprocessing": {"grayscale": True, "resize_max": 640},
+    },
+}
+
+matchers: Confs = {
+    "NN-ratio": {
+        "output": "matches-NN-mutual-ratio.8",
+        "model": {"name": "nearest_neighbor", "do_mutual_check": True, "ratio_threshold": 0.8},
+    },
+    "NN-mutual": {
+        "output": "matches-NN-mutual",
+        "model": {"name": "nearest_neighbor", "do_mutual_check": True},
+    },
+    "disk+lightglue": {
+        "output": "matches-disk-lightglue",
+        "model": {"name": "lightglue", "features": "disk"},
+    },
+    "aliked+lightglue": {
+        "output": "matches-aliked-lightglue",
+        "model": {"name": "lightglue", "features": "aliked"},
+    },
+}
+
+dense_matchers: Confs = {
+    # Best quality but many keypoints: for small scenes.
+    "loftr": {
+        "output": "matches-loftr",
+        "model": {"name": "loftr", "weights": "outdoor"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 8},
+        "max_error": 1,
+        "cell_size": 1,
+    },
+    # Limits the number of keypoints: for larger scenes.
+    "loftr_aachen": {
+        "output": "matches-loftr_aachen",
+        "model": {"name": "loftr", "weights": "outdoor"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 8},
+        "max_error": 2,
+        "cell_size": 8,
+    },
+    # Snaps to keypoints that exist already (`features_ref`).
+    "loftr_superpoint": {
+        "output": "matches-loftr_superpoint",
+        "model": {"name": "loftr", "weights": "outdoor"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 8},
+        "max_error": 4,
+        "cell_size": 4,
+    },
+}
