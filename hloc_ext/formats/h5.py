@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from ..errors import CorruptFileError, MissingInputError
-from .atomic import explain_os_error, make_dir, replacing, require_space, write_bytes
+from .atomic import make_dir, replacing, require_space, write_bytes
 
 Record = Mapping[str, Any]
 
@@ -85,8 +85,8 @@ class H5Writer:
     """Append records to an HDF5 file; use it as a context manager.
 
     Args:
-        path: the file. Existing records are kept unless `overwrite`.
-        overwrite: drop what the file holds when the writer is opened.
+        path: the file. Existing records are kept; a record that is written again is replaced, and
+            the file is then rebuilt, because HDF5 does not reclaim the space of what is deleted.
         max_buffer_bytes: records are written to a part file when they exceed this size, or
         max_buffer_seconds: when the oldest of them has waited so long. A kill loses at most these.
 
@@ -98,7 +98,6 @@ class H5Writer:
     def __init__(
         self,
         path: Path,
-        overwrite: bool = False,
         max_buffer_bytes: int = 32 * 2**20,
         max_buffer_seconds: float = 10.0,
     ) -> None:
@@ -110,12 +109,6 @@ class H5Writer:
         self._buffer_bytes = 0
         self._buffer_start = 0.0
         make_dir(self.path.parent)
-        if overwrite:
-            try:
-                self.path.unlink(missing_ok=True)
-                shutil.rmtree(self.parts_dir, ignore_errors=True)
-            except OSError as error:
-                raise explain_os_error(error, self.path) from error
         recover(self.path)
         self.names: set[str] = set(list_names(self.path)) if self.path.exists() else set()
 
@@ -183,17 +176,21 @@ def recover(path: Path) -> None:
 
 
 def _merge(path: Path, parts: list[Path]) -> None:
+    replaced = {name for part in parts for name in list_names(part)}
+    kept = set(list_names(path)) if path.exists() else set()
     sources = ([path] if path.exists() else []) + parts
     require_space(path, sum(source.stat().st_size for source in sources))
     with replacing(path) as temporary:
-        shutil.copyfile(sources[0], temporary)
-        with h5py.File(temporary, "a") as target:
-            for part in sources[1:]:
-                with open_h5(part) as source:
-                    for name in list_names(part):
+        if kept.isdisjoint(replaced):
+            shutil.copyfile(sources.pop(0), temporary)
+        with h5py.File(temporary, "a" if temporary.stat().st_size else "w") as target:
+            for source in sources:
+                names = kept - replaced if source == path else set(list_names(source))
+                with open_h5(source) as fd:
+                    for name in sorted(names):
                         if name in target:
                             del target[name]
-                        source.copy(source[name], target, name)
+                        fd.copy(fd[name], target, name)
 
 
 def iterate_records(path: Path, key: str) -> Iterator[tuple[str, np.ndarray]]:
