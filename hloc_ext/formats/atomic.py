@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import HlocExtError
+from ..errors import HlocExtError, InputError
 
 
 class DiskFullError(HlocExtError, OSError):
@@ -28,7 +28,10 @@ class UnwritableError(HlocExtError, PermissionError):
 
 
 def explain_os_error(error: OSError, path: Path) -> OSError:
-    """Turn a full disk or a read-only folder into an error that names `path` and the remedy."""
+    """Turn a full disk or a read-only folder into an error that names `path` and the remedy.
+
+    Any other error, and one that is explained already, is returned as it is.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"No space left on device while writing {path}: free some space and run the same"
@@ -42,12 +45,22 @@ def explain_os_error(error: OSError, path: Path) -> OSError:
     return error
 
 
+@contextlib.contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Raise what :func:`explain_os_error` makes of an operating-system error inside the block."""
+    try:
+        yield
+    except OSError as error:
+        explained = explain_os_error(error, path)
+        if explained is error:
+            raise
+        raise explained from error
+
+
 def make_dir(path: Path) -> Path:
     """Create folder `path` with its parents; an unwritable place is an error that names it."""
-    try:
+    with explaining(path):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
     return path
 
 
@@ -75,22 +88,18 @@ def replacing(path: Path) -> Iterator[Path]:
         DiskFullError, UnwritableError: with the name of `path`.
     """
     make_dir(path.parent)
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explaining(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -103,3 +112,18 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(data)
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 text, with or without a byte-order mark.
+
+    Raises:
+        InputError: the file is not UTF-8; names the file.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): convert it, for instance"
+            f" with `iconv -f latin1 -t utf8`, or check that it is the right file."
+        ) from error

@@ -8,6 +8,7 @@ run opens it.
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import time
@@ -29,7 +30,8 @@ def open_h5(path: Path) -> h5py.File:
 
     Raises:
         MissingInputError: the file does not exist.
-        CorruptFileError: the file is truncated or is not HDF5; the message says which.
+        CorruptFileError: the file is truncated, is not HDF5, or is held by another program; the
+            message says which.
     """
     path = Path(path)
     if not path.exists():
@@ -38,7 +40,12 @@ def open_h5(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         reason = str(error)
-        if "truncated" in reason:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise CorruptFileError(
+                f"{path} cannot be opened ({reason}): another program is writing it, or you may not read it."
+            ) from error
+        # HDF5 marks a file that is being written with `libver='latest'`; a killed writer leaves the mark.
+        if "truncated" in reason or "already open for write" in reason:
             what = "is truncated (the program that wrote it was interrupted, or a copy failed)"
         elif "signature not found" in reason:
             what = "is not an HDF5 file"
@@ -66,11 +73,16 @@ def list_names(path: Path) -> list[str]:
             parent, _, _ = name.rpartition(b"/")
             children[parent] = name  # the last child decides: a record holds datasets only
         names = [
-            parent.decode()
+            parent.decode(errors="surrogateescape")
             for parent, child in children.items()
-            if parent and fd.get(child.decode(), getclass=True) is h5py.Dataset
+            if parent and fd.get(child, getclass=True) is h5py.Dataset
         ]
     return sorted(names)
+
+
+def record_key(name: str) -> str:
+    """The form in which HDF5 stores record `name`: without leading, doubled and ``./`` slashes."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _write_record(fd: h5py.File, name: str, record: Record, attributes: Mapping[str, Record]) -> None:
@@ -119,7 +131,7 @@ class H5Writer:
         self.close()
 
     def __contains__(self, name: str) -> bool:
-        return name in self.names
+        return record_key(name) in self.names
 
     def write(self, name: str, record: Record, attributes: Mapping[str, Record] | None = None) -> None:
         """Add or replace record `name`.
@@ -129,6 +141,7 @@ class H5Writer:
             record: dataset name to array.
             attributes: dataset name to its attributes.
         """
+        name = record_key(name)
         if not self._buffer:
             self._buffer_start = time.monotonic()
         self._buffer[name] = (record, attributes or {})
@@ -168,7 +181,8 @@ def recover(path: Path) -> None:
         if path.exists():
             open_h5(path).close()
         if not path.exists() and len(parts) == 1:
-            parts[0].replace(path)
+            with explaining(path):
+                parts[0].replace(path)
         else:
             _merge(path, parts)
     if parts_dir.is_dir():

@@ -10,7 +10,10 @@ import numpy as np
 import pycolmap
 
 from ..errors import InputError, MissingInputError
-from .atomic import write_text
+from .atomic import read_text, write_text
+from .pairs import check_name
+
+CAMERA_MODELS = tuple(name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
 
 
 def parse_camera(fields: list[str], where: str) -> pycolmap.Camera:
@@ -29,16 +32,14 @@ def parse_camera(fields: list[str], where: str) -> pycolmap.Camera:
             " `query.jpg SIMPLE_RADIAL 1024 768 853.2 512 384 -0.02`."
         )
     model, width, height, *params = fields
-    known = pycolmap.CameraModelId.__members__
-    if model not in known or model == "INVALID":
+    if model not in CAMERA_MODELS:
         raise InputError(
-            f"{where}: unknown camera model '{model}'; COLMAP has"
-            f" {', '.join(name for name in known if name != 'INVALID')}."
+            f"{where}: unknown camera model '{model}'; COLMAP has {', '.join(CAMERA_MODELS)}."
         )
     try:
         values = np.array(params, float)
         size = int(float(width)), int(float(height))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InputError(f"{where}: width, height and parameters must be numbers.") from None
     camera = pycolmap.Camera(model=model, width=size[0], height=size[1], params=values)
     if not camera.verify_params():
@@ -53,7 +54,7 @@ def parse_camera(fields: list[str], where: str) -> pycolmap.Camera:
 
 def _lines(path: Path) -> list[tuple[str, list[str]]]:
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split()
         if fields and not fields[0].startswith("#"):
             lines.append((f"{path}, line {number}", fields))
@@ -61,6 +62,8 @@ def _lines(path: Path) -> list[tuple[str, list[str]]]:
 
 
 def _expand(path: Path) -> list[Path]:
+    if Path(path).is_file():  # its name may hold characters that mean something in a pattern
+        return [Path(path)]
     files = sorted(Path(p) for p in glob.glob(str(path)))
     if not files:
         raise MissingInputError(f"Image list {path} does not exist.")
@@ -72,9 +75,24 @@ def read_image_list(path: Path) -> list[str]:
 
     Raises:
         MissingInputError: no file matches.
-        InputError: no name in it, or a name occurs twice.
+        InputError: no name in it, a name occurs twice, or a name seems to hold a blank.
     """
-    return _names([(where, fields[0]) for file in _expand(path) for where, fields in _lines(file)], path)
+    entries = [(where, fields) for file in _expand(path) for where, fields in _lines(file)]
+    for where, fields in entries:
+        if len(fields) > 1 and fields[1] not in CAMERA_MODELS and not _is_number(fields[1]):
+            raise InputError(
+                f"{where}: expected one image name, found {' '.join(fields)!r}. Lists cannot hold names"
+                " with blanks: rename the file."
+            )
+    return _names([(where, fields[0]) for where, fields in entries], path)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _names(entries: list[tuple[str, str]], path: Path) -> list[str]:
@@ -113,11 +131,26 @@ def format_camera(camera: pycolmap.Camera) -> str:
 def write_query_list(
     path: Path, queries: Mapping[str, pycolmap.Camera] | Iterable[tuple[str, pycolmap.Camera]]
 ) -> None:
-    """Write names with intrinsics."""
-    items = queries.items() if isinstance(queries, Mapping) else queries
+    """Write names with intrinsics.
+
+    Raises:
+        InputError: a name contains white space or starts with `#`.
+    """
+    items = list(queries.items() if isinstance(queries, Mapping) else queries)
+    for name, _ in items:
+        _check_list_name(name)
     write_text(path, "".join(f"{name} {format_camera(camera)}\n" for name, camera in items))
 
 
 def write_image_list(path: Path, names: Iterable[str]) -> None:
-    """Write one image name per line."""
+    """Write one image name per line; names are checked as in :func:`write_query_list`."""
+    names = list(names)
+    for name in names:
+        _check_list_name(name)
     write_text(path, "".join(f"{name}\n" for name in names))
+
+
+def _check_list_name(name: str) -> None:
+    check_name(name)
+    if name.startswith("#"):
+        raise InputError(f"Image name {name!r} would be read as a comment: rename the file.")

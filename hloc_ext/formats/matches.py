@@ -101,7 +101,7 @@ class MatchReader:
             scores = group["matching_scores0"][()][index0]
         else:
             scores = np.ones(len(index0), np.float32)
-        return (matches[:, ::-1] if reverse else matches), scores
+        return (np.ascontiguousarray(matches[:, ::-1]) if reverse else matches), scores
 
 
 def get_matches(path: Path, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:

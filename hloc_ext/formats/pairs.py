@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import InputError, MissingInputError
-from .atomic import write_text
+from .atomic import read_text, write_text
 
 Pair = tuple[str, str]
 
@@ -22,7 +22,7 @@ def read_pairs(path: Path) -> list[Pair]:
     if not path.exists():
         raise MissingInputError(f"List of pairs {path} does not exist: run a pairs_from_* stage first.")
     pairs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split()
         if not fields:
             continue
@@ -30,6 +30,14 @@ def read_pairs(path: Path) -> list[Pair]:
             raise InputError(f"{path}, line {number}: expected two image names, found {line!r}.")
         pairs.append((fields[0], fields[1]))
     return pairs
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for an image name that HLOC's lists, with blanks between fields, cannot hold."""
+    if not name or len(name.split()) != 1:
+        raise InputError(
+            f"Image name {name!r} contains white space, which HLOC's lists cannot hold: rename the file."
+        )
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -41,11 +49,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     pairs = list(pairs)
     for pair in pairs:
         for name in pair:
-            if not name or len(name.split()) != 1:
-                raise InputError(
-                    f"Image name {name!r} contains white space, which HLOC's lists cannot hold:"
-                    " rename the file."
-                )
+            check_name(name)
     write_text(path, "\n".join(f"{a} {b}" for a, b in pairs))
 
 

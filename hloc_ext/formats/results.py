@@ -13,7 +13,8 @@ import numpy as np
 import pycolmap
 
 from ..errors import InputError, MissingInputError
-from .atomic import write_text
+from .atomic import read_text, write_text
+from .pairs import check_name
 
 
 class Status(str, Enum):
@@ -96,11 +97,12 @@ def write_poses(
     """Write a results file, one line per query (HLOC's ``write_poses``).
 
     Raises:
-        InputError: two queries share the name that the benchmark allows.
+        InputError: two queries share the name that the benchmark allows, or a name holds white space.
     """
     owner: dict[str, str] = {}
     for query in poses:
         name = result_name(query, prepend_camera_name)
+        check_name(name)
         if name in owner:
             raise InputError(
                 f"Queries '{owner[name]}' and '{query}' would both be written as '{name}' to {path}:"
@@ -113,7 +115,7 @@ def write_poses(
 
 
 def read_poses(path: Path) -> dict[str, pycolmap.Rigid3d]:
-    """Read a results file.
+    """Read a results file; quaternions are normalized.
 
     Raises:
         MissingInputError: no such file.
@@ -123,22 +125,25 @@ def read_poses(path: Path) -> dict[str, pycolmap.Rigid3d]:
     if not path.exists():
         raise MissingInputError(f"Results file {path} does not exist.")
     poses: dict[str, pycolmap.Rigid3d] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         fields = line.split()
         if not fields or fields[0].startswith("#"):
             continue
         try:
             name, values = fields[0], [float(v) for v in fields[1:]]
             w, x, y, z, *translation = values
-            if len(translation) != 3:
+            quaternion = np.array([x, y, z, w])
+            norm = np.linalg.norm(quaternion)
+            if len(translation) != 3 or not 0 < norm < np.inf or not np.isfinite(translation).all():
                 raise ValueError
         except ValueError:
             raise InputError(
-                f"{path}, line {number}: expected `name qw qx qy qz tx ty tz`, found {line!r}."
+                f"{path}, line {number}: expected `name qw qx qy qz tx ty tz` with finite numbers and a"
+                f" quaternion that is not zero, found {line!r}."
             ) from None
         if name in poses:
             raise InputError(f"{path}, line {number}: '{name}' occurs twice.")
-        poses[name] = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([x, y, z, w])), np.array(translation))
+        poses[name] = pycolmap.Rigid3d(pycolmap.Rotation3d(quaternion / norm), np.array(translation))
     return poses
 
 
@@ -167,7 +172,7 @@ def read_log(path: Path) -> list[QueryResult]:
     if not path.exists():
         raise MissingInputError(f"Log {path} does not exist.")
     results = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         try:
             record = json.loads(line)
             record["status"] = Status(record["status"])
