@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from ..errors import CorruptFileError, MissingInputError
-from .atomic import make_dir, replacing, require_space, write_bytes
+from .atomic import explaining, make_dir, replacing, require_space, write_bytes
 
 Record = Mapping[str, Any]
 

@@ -7,6 +7,7 @@ with COLMAP's; images with such a tag are reported once, because a rotated photo
 from __future__ import annotations
 
 import os
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ def list_images(root: Path) -> list[str]:
 
     Raises:
         MissingInputError: no such folder, or no image in it.
+        InputError: a name is not UTF-8, which lists and HDF5 files cannot hold.
     """
     root = Path(root)
     if not root.is_dir():
@@ -41,6 +43,11 @@ def list_images(root: Path) -> list[str]:
     )
     if not names:
         raise MissingInputError(f"No image in {root}: expected files ending in {', '.join(SUFFIXES)}.")
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise InputError(f"The name of image {name!r} in {root} is not UTF-8: rename the file.") from None
     return names
 
 
@@ -63,6 +70,8 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open non-ASCII names everywhere
     except FileNotFoundError:
         raise MissingInputError(f"Image {path} does not exist.") from None
+    except OSError as error:
+        raise CorruptFileError(f"Image {path} cannot be read: {error.strerror or error}.") from error
     if data.size == 0:
         raise CorruptFileError(f"Image {path} is empty (0 bytes): replace or remove it.")
     mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
@@ -76,19 +85,22 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
             ) from error
         raise CorruptFileError(f"Image {path} cannot be decoded: {error}. Replace or remove it.") from error
     if image is None:
-        raise CorruptFileError(f"Image {path} cannot be decoded (truncated, or no image): replace or remove it.")
+        raise CorruptFileError(
+            f"Image {path} cannot be decoded (truncated, or no image): replace or remove it."
+        )
     return image if grayscale else np.ascontiguousarray(image[:, :, ::-1])
 
 
 def exif_orientation(path: Path) -> int:
     """EXIF orientation tag of an image, 1 (upright) where there is none."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            return int(image.getexif().get(0x0112, 1))
-    except (OSError, UnidentifiedImageError, ValueError):
-        return 1
+            orientation = image.getexif().get(0x0112, 1)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return 1  # unreadable metadata, or an image so large that Pillow refuses it
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str = "cv2_area") -> np.ndarray:

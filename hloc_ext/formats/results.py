@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from .atomic import read_text, write_text
 from .pairs import check_name
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """What a pose is worth."""
 
     LOCALIZED = "localized"  #: estimated from 2D–3D matches and accepted by the tests
