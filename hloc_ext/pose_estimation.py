@@ -1,0 +1,197 @@
+"""Absolute pose from 2D–3D matches, and the tests that decide whether to believe it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from .errors import InputError
+from .triangulation import fill_options
+
+ESTIMATORS = ("pycolmap", "poselib")
+
+
+@dataclass
+class EstimatorConf:
+    """How a pose is estimated and accepted; stored with every result.
+
+    Attributes:
+        estimator: ``pycolmap`` (LO-RANSAC with P3P and refinement) or ``poselib`` (the optional package).
+        ransac_thresh: largest reprojection error of an inlier, pixels.
+        min_inliers: a pose with fewer inliers is rejected.
+        min_inlier_ratio: a pose with a smaller share of inliers among its matches is rejected. Both
+            defaults were calibrated on photos that the map does not show
+            (``python -m benchmarks.calibrate_acceptance``).
+        refine_focal: refine the focal length of every query.
+        seed: seed of the sampling.
+        options: further fields of pycolmap's estimation and refinement options, as
+            ``{"estimation": {...}, "refinement": {...}}`` (HLOC's ``config``).
+    """
+
+    estimator: str = "pycolmap"
+    ransac_thresh: float = 12.0
+    min_inliers: int = 12
+    min_inlier_ratio: float = 0.05
+    refine_focal: bool = False
+    seed: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.estimator not in ESTIMATORS:
+            raise InputError(f"Unknown estimator '{self.estimator}': use one of {', '.join(ESTIMATORS)}.")
+        if self.estimator == "poselib" and (self.refine_focal or self.options):
+            raise InputError("`refine_focal` and `options` need the estimator 'pycolmap'.")
+
+    def describe(self) -> dict[str, Any]:
+        """All settings, with the version of the library."""
+        return {**asdict(self), "version": pycolmap.__version__ if self.estimator == "pycolmap" else _poselib().__version__}
+
+
+@dataclass
+class PoseEstimate:
+    """A pose and its support.
+
+    Attributes:
+        cam_from_world: pose, world→camera.
+        inliers: M booleans over the matches.
+        reprojection_error: median over the inliers, pixels.
+        camera: intrinsics, refined if that was asked for.
+    """
+
+    cam_from_world: pycolmap.Rigid3d
+    inliers: np.ndarray
+    reprojection_error: float
+    camera: pycolmap.Camera
+
+    @property
+    def num_inliers(self) -> int:
+        """Number of inliers."""
+        return int(self.inliers.sum())
+
+
+def reprojection_errors(
+    cam_from_world: pycolmap.Rigid3d, camera: pycolmap.Camera, points2D: np.ndarray, points3D: np.ndarray
+) -> np.ndarray:
+    """Distance of observed and projected points.
+
+    Args:
+        cam_from_world: pose, world→camera.
+        camera: intrinsics.
+        points2D: M×2 pixels, COLMAP's origin (top-left pixel centre at (0.5, 0.5)).
+        points3D: M×3, world frame.
+
+    Returns:
+        M distances in pixels, infinite behind the camera.
+    """
+    in_camera = cam_from_world * points3D
+    projected = np.asarray(camera.img_from_cam(in_camera), float).reshape(-1, 2)
+    errors = np.linalg.norm(projected - points2D, axis=1)
+    return np.where((in_camera[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+
+
+def estimate_pose(
+    points2D: np.ndarray,
+    points3D: np.ndarray,
+    camera: pycolmap.Camera,
+    conf: EstimatorConf,
+    focal_unknown: bool = False,
+) -> PoseEstimate | None:
+    """Estimate a camera pose robustly.
+
+    Args:
+        points2D: M×2 pixels, COLMAP's origin (top-left pixel centre at (0.5, 0.5)).
+        points3D: M×3, world frame.
+        camera: intrinsics; not modified.
+        conf: estimator and thresholds.
+        focal_unknown: the focal length is a guess: estimate it too.
+
+    Returns:
+        The pose, or None if none was found. The acceptance tests are not applied; see `rejection`.
+    """
+    if len(points2D) < 3:
+        return None
+    camera = copy.copy(camera)
+    if conf.estimator == "poselib":
+        if focal_unknown:
+            raise InputError("An unknown focal length needs the estimator 'pycolmap'.")
+        found = _estimate_poselib(points2D, points3D, camera, conf)
+    else:
+        found = _estimate_pycolmap(points2D, points3D, camera, conf, focal_unknown)
+    if found is None:
+        return None
+    pose, inliers = found
+    errors = reprojection_errors(pose, camera, points2D, points3D)
+    median = float(np.median(errors[inliers])) if inliers.any() else float("inf")
+    return PoseEstimate(pose, inliers, median, camera)
+
+
+def _estimate_pycolmap(
+    points2D: np.ndarray,
+    points3D: np.ndarray,
+    camera: pycolmap.Camera,
+    conf: EstimatorConf,
+    focal_unknown: bool,
+) -> tuple[pycolmap.Rigid3d, np.ndarray] | None:
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    estimation.ransac.max_error = conf.ransac_thresh
+    estimation.ransac.random_seed = conf.seed
+    estimation.estimate_focal_length = focal_unknown
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.refine_focal_length = conf.refine_focal or focal_unknown
+    fill_options(estimation, conf.options.get("estimation", {}))
+    fill_options(refinement, conf.options.get("refinement", {}))
+    result = pycolmap.estimate_and_refine_absolute_pose(points2D, points3D, camera, estimation, refinement)
+    if result is None:
+        return None
+    return result["cam_from_world"], np.asarray(result["inlier_mask"], bool)
+
+
+def _poselib() -> Any:
+    try:
+        import poselib
+    except ModuleNotFoundError:
+        raise InputError("The estimator 'poselib' needs the package: `pip install poselib`.") from None
+    return poselib
+
+
+def _estimate_poselib(
+    points2D: np.ndarray, points3D: np.ndarray, camera: pycolmap.Camera, conf: EstimatorConf
+) -> tuple[pycolmap.Rigid3d, np.ndarray] | None:
+    description = {
+        "model": camera.model.name,
+        "width": camera.width,
+        "height": camera.height,
+        "params": camera.params.tolist(),
+    }
+    options: Mapping[str, Any] = {"max_reproj_error": conf.ransac_thresh, "seed": conf.seed}
+    pose, info = _poselib().estimate_absolute_pose(points2D, points3D, description, options, {})
+    inliers = np.asarray(info["inliers"], bool)
+    if inliers.sum() < 3:
+        return None
+    w, x, y, z = pose.q
+    return pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([x, y, z, w])), np.asarray(pose.t)), inliers
+
+
+def rejection(estimate: PoseEstimate | None, num_matches: int, conf: EstimatorConf) -> str:
+    """Why a pose must not be believed, in words; empty if it passes the tests.
+
+    Args:
+        estimate: the pose, or None if the estimation failed.
+        num_matches: 2D–3D matches given to the estimator.
+        conf: thresholds.
+    """
+    if num_matches == 0:
+        return "no 2D-3D matches"
+    if estimate is None:
+        return f"no pose found from {num_matches} 2D-3D matches"
+    if estimate.num_inliers < conf.min_inliers:
+        return f"{estimate.num_inliers} inliers, fewer than {conf.min_inliers}"
+    ratio = estimate.num_inliers / num_matches
+    if ratio < conf.min_inlier_ratio:
+        return f"inlier ratio {ratio:.3f}, less than {conf.min_inlier_ratio}"
+    return ""
