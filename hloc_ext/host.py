@@ -311,10 +311,17 @@ def _find_host_conf(kind: str, name: str, hosts: Sequence[str]) -> Conf:
             known.append(f"{host} cannot be imported ({type(error).__name__}: {error})")
             continue
         if name in confs:
-            return _our_form(kind, {**confs[name], "host": host})
+            return _named_apart(kind, {**_our_form(kind, confs[name]), "host": host})
         known.append(f"{host} has {sorted(confs)}")
     hint = "" if hosts else f" HLOC is not installed. {HOW_TO_INSTALL}"
     raise InputError(f"There is no conf '{name}' among the {kind}: {'; '.join(known)}.{hint}")
+
+
+def _named_apart(kind: str, conf: Conf) -> Conf:
+    """Rename the output of a host's conf if ours has that name: its files must not pass for ours."""
+    if any(conf["output"] == ours["output"] for ours in _our_confs(kind).values()):
+        conf["output"] += "-" + conf["host"]
+    return conf
 
 
 def _host_confs(host: str, kind: str) -> dict[str, Conf]:
@@ -385,7 +392,7 @@ def _host_of_model(package: str, options: Mapping[str, Any]) -> str | None:
             return host
     if is_ours:
         return None
-    hint = f"Neither have the hosts {hosts}." if hosts else HOW_TO_INSTALL
+    hint = f"Nor have the hosts {hosts}." if hosts else HOW_TO_INSTALL
     raise InputError(f"hloc_ext.{package} has no model '{name}'. {hint}")
 
 
