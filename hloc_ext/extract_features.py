@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -53,16 +54,22 @@ class PreparedImage:
         return (self.original_size / size).astype(np.float32)
 
 
-def prepare_image(path: Path, preprocessing: Mapping[str, Any]) -> PreparedImage:
+def prepare_image(image: Path | np.ndarray, preprocessing: Mapping[str, Any]) -> PreparedImage:
     """Read and resize an image as HLOC does.
 
     Args:
-        path: image file.
+        image: image file, or H×W×3 (RGB) or H×W uint8 array.
         preprocessing: ``grayscale``, ``resize_max`` (longest side, pixels), ``resize_force`` (also
             enlarge), ``interpolation``.
     """
     conf = {**default_preprocessing, **preprocessing}
-    image = read_image(path, conf["grayscale"]).astype(np.float32)
+    if isinstance(image, Path):
+        image = read_image(image, conf["grayscale"])
+    elif conf["grayscale"] and image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    elif not conf["grayscale"] and image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    image = image.astype(np.float32)
     size = image.shape[1::-1]
     if conf["resize_max"] and (conf["resize_force"] or max(size) > conf["resize_max"]):
         scale = conf["resize_max"] / max(size)

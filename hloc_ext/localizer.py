@@ -1,0 +1,243 @@
+"""Localize single images against a map in memory, without writing a file."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+import torch
+
+from .errors import CorruptFileError, InputError, MissingInputError
+from .extract_features import prepare_image, to_record
+from .formats.atomic import write_text
+from .formats.features import FeatureReader, read_global_descriptors
+from .formats.images import read_image
+from .formats.lists import parse_camera
+from .formats.results import QueryResult, format_pose
+from .host import load_model
+from .localization_map import LocalizationMap
+from .localize_sfm import localize_query
+from .match_features import join_pair
+from .pose_estimation import EstimatorConf
+
+DESCRIPTION_NAME = "map.json"
+
+
+@dataclass
+class MapDescription:
+    """What a map was made with; ``map.json`` of a map folder. Paths are relative to that folder.
+
+    Attributes:
+        sfm: folder of the COLMAP model.
+        features: feature file of the map images.
+        feature_conf, matcher_conf: configurations, as dictionaries.
+        global_descriptors: feature file with their global descriptors.
+        retrieval_conf: configuration of the global descriptor.
+        num_loc: map images to match a query with.
+        estimator: fields of :class:`~hloc_ext.pose_estimation.EstimatorConf`.
+    """
+
+    sfm: str
+    features: str
+    feature_conf: dict[str, Any]
+    matcher_conf: dict[str, Any]
+    global_descriptors: str
+    retrieval_conf: dict[str, Any]
+    num_loc: int = 20
+    estimator: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, map_dir: Path) -> None:
+        """Write ``map.json``."""
+        write_text(Path(map_dir) / DESCRIPTION_NAME, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, map_dir: Path) -> MapDescription:
+        """Read ``map.json``.
+
+        Raises:
+            MissingInputError: the folder holds none.
+            CorruptFileError: it is not such a description.
+        """
+        path = Path(map_dir) / DESCRIPTION_NAME
+        if not path.exists():
+            raise MissingInputError(f"{map_dir} is no map: no {DESCRIPTION_NAME}. The pipelines write one.")
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise CorruptFileError(f"{path} does not describe a map: {error}.") from error
+
+
+class Localizer:
+    """Localize images one at a time against a map held in memory.
+
+    Example:
+        >>> localizer = Localizer("outputs/photos")
+        >>> result = localizer.localize("query.jpg")
+        >>> result.status, result.cam_from_world, result.num_inliers
+
+    Args:
+        map_dir: output folder of a pipeline (with ``map.json``).
+        num_loc: map images to match with; default that of the map.
+
+    Raises:
+        MissingInputError, CorruptFileError: the map is incomplete.
+        InputError: the map was made with a semi-dense matcher.
+    """
+
+    def __init__(self, map_dir: Path | str, num_loc: int | None = None) -> None:
+        self.map_dir = Path(map_dir)
+        self.description = MapDescription.read(self.map_dir)
+        if "max_error" in self.description.matcher_conf:
+            raise InputError(
+                f"The map in {map_dir} was made with the semi-dense matcher"
+                f" '{self.description.matcher_conf['output']}', which only the stage match_dense runs."
+            )
+        self.num_loc = num_loc or self.description.num_loc
+        self.conf = EstimatorConf(**self.description.estimator)
+        self.map = LocalizationMap.load(self.map_dir / self.description.sfm)
+        self._features = FeatureReader(self.map_dir / self.description.features)
+        descriptors_path = self.map_dir / self.description.global_descriptors
+        descriptors = read_global_descriptors([descriptors_path], self.map.names)
+        self._descriptors = torch.from_numpy(descriptors)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._extractor = load_model("extractors", self.description.feature_conf).to(self._device)
+        self._matcher = load_model("matchers", self.description.matcher_conf).to(self._device)
+        self._retriever = load_model("extractors", self.description.retrieval_conf).to(self._device)
+        if getattr(self._retriever, "needs_fit", False):
+            self._retriever.load(descriptors_path.with_suffix(".vocabulary.safetensors"))
+
+    @torch.no_grad()
+    def localize(
+        self,
+        image: Path | str | np.ndarray,
+        camera: pycolmap.Camera | None = None,
+        name: str = "query",
+    ) -> QueryResult:
+        """Pose of one image.
+
+        Args:
+            image: file, or uint8 array H×W×3 (RGB) or H×W.
+            camera: intrinsics, of the size of the image. Without them the focal length is taken from
+                EXIF, or estimated where there is none.
+            name: name in the result, when `image` is an array.
+
+        Returns:
+            Result with ``cam_from_world`` (world→camera), ``status``, ``num_inliers`` and more. A pose
+            that fails the acceptance tests becomes a fallback: that of the best retrieved map image.
+
+        Raises:
+            MissingInputError, CorruptFileError: the image cannot be read.
+            InputError: the camera is for another image size.
+        """
+        focal_unknown = False
+        if isinstance(image, (str, Path)):
+            name = Path(image).name
+            if camera is None:
+                camera, focal_unknown = camera_from_image(Path(image))
+            image = read_image(Path(image))
+        height, width = image.shape[:2]
+        if camera is None:
+            camera, focal_unknown = default_camera(width, height), True
+        if (camera.width, camera.height) != (width, height):
+            raise InputError(
+                f"'{name}' has {width}×{height} pixels, its camera is for {camera.width}×{camera.height}."
+            )
+        query = self._extract(self._extractor, self.description.feature_conf, image)
+        retrieved = self.retrieve(image)
+        matches = [self._match(query, self.map.names[i]) for i in retrieved]
+        return localize_query(
+            self.map,
+            name,
+            camera,
+            query["keypoints"],
+            retrieved,
+            matches,
+            self.conf,
+            focal_unknown=focal_unknown,
+            where=f"the map {self.map_dir}",
+        )[0]
+
+    @torch.no_grad()
+    def retrieve(self, image: np.ndarray) -> list[int]:
+        """Numbers of the most similar map images, best first."""
+        record = self._extract(self._retriever, self.description.retrieval_conf, image)
+        similarity = self._descriptors @ torch.from_numpy(record["global_descriptor"]).float()
+        order = torch.argsort(similarity, descending=True, stable=True)
+        return order[: self.num_loc].tolist()
+
+    def _extract(self, model: Any, conf: dict[str, Any], image: np.ndarray) -> dict[str, np.ndarray]:
+        prepared = prepare_image(image, conf["preprocessing"])
+        prediction = model({"image": prepared.tensor.to(self._device)})
+        return to_record(prediction, prepared, getattr(model, "detection_noise", 1.0), as_half=True)[0]
+
+    def _match(self, query: dict[str, np.ndarray], other: str) -> np.ndarray:
+        """M×2 indices of matching keypoints (query, map image)."""
+        inputs = [_tensors(query), _tensors(self._features.record(other))]
+        matches0 = self._matcher(join_pair(*inputs, self._device))["matches0"][0].cpu().numpy()
+        index = np.flatnonzero(matches0 > -1)
+        return np.stack([index, matches0[index]], -1)
+
+
+def _tensors(record: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    tensors = {key: torch.from_numpy(np.asarray(value)).float()[None] for key, value in record.items()}
+    width, height = (int(v) for v in record["image_size"])
+    tensors["image"] = torch.empty(1).expand(1, 1, height, width)
+    return tensors
+
+
+def default_camera(width: int, height: int) -> pycolmap.Camera:
+    """Camera of unknown focal length: COLMAP's guess of 1.2 times the longest side."""
+    model = pycolmap.CameraModelId.SIMPLE_RADIAL
+    focal_length = 1.2 * max(width, height)
+    return pycolmap.Camera(
+        model=model, width=width, height=height, params=[focal_length, width / 2, height / 2, 0.0]
+    )
+
+
+def camera_from_image(path: Path) -> tuple[pycolmap.Camera, bool]:
+    """Camera of an image file from its size and EXIF focal length.
+
+    Returns:
+        The camera, and whether its focal length is only a guess.
+    """
+    camera = copy.copy(pycolmap.infer_camera_from_image(path))
+    return camera, not camera.has_prior_focal_length
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="hloc_ext localize", description=__doc__)
+    parser.add_argument("map_dir", type=Path, help="output folder of a pipeline")
+    parser.add_argument("images", type=Path, nargs="+")
+    parser.add_argument("--camera", help="intrinsics of the images: 'MODEL width height params…'")
+    parser.add_argument("--num_loc", type=int, help="map images to match with")
+    return parser
+
+
+def cli(argv: list[str] | None = None) -> None:
+    """Print one line per image: pose (world→camera), status and inliers."""
+    args = build_parser().parse_args(argv)
+    camera = parse_camera(args.camera.split(), "--camera") if args.camera else None
+    localizer = Localizer(args.map_dir, args.num_loc)
+    for path in args.images:
+        result = localizer.localize(path, camera)
+        pose = result.cam_from_world
+        line = format_pose(result.name, pose) if pose is not None else result.name
+        support = f"{result.num_inliers}/{result.num_matches} inliers, {format_camera_short(result)}"
+        print(f"{line}  # {result.status.value}, {support}{', ' + result.reason if result.reason else ''}")
+
+
+def format_camera_short(result: QueryResult) -> str:
+    """Camera of a result, for a terminal line."""
+    fields = result.camera.split()
+    return " ".join([fields[0], *(f"{float(v):.6g}" for v in fields[1:])])
+
+
+if __name__ == "__main__":
+    cli()
