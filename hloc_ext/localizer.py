@@ -23,7 +23,7 @@ from .formats.results import QueryResult, format_pose
 from .host import load_model
 from .localization_map import LocalizationMap
 from .localize_sfm import localize_query
-from .match_features import join_pair
+from .match_features import join_pair, to_tensors
 from .pose_estimation import EstimatorConf
 
 DESCRIPTION_NAME = "map.json"
@@ -178,17 +178,10 @@ class Localizer:
 
     def _match(self, query: dict[str, np.ndarray], other: str) -> np.ndarray:
         """M×2 indices of matching keypoints (query, map image)."""
-        inputs = [_tensors(query), _tensors(self._features.record(other))]
+        inputs = [to_tensors(query), to_tensors(self._features.record(other))]
         matches0 = self._matcher(join_pair(*inputs, self._device))["matches0"][0].cpu().numpy()
         index = np.flatnonzero(matches0 > -1)
         return np.stack([index, matches0[index]], -1)
-
-
-def _tensors(record: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
-    tensors = {key: torch.from_numpy(np.asarray(value)).float()[None] for key, value in record.items()}
-    width, height = (int(v) for v in record["image_size"])
-    tensors["image"] = torch.empty(1).expand(1, 1, height, width)
-    return tensors
 
 
 def default_camera(width: int, height: int) -> pycolmap.Camera:

@@ -33,13 +33,12 @@ def new_pairs(pairs: Iterable[Pair], existing: Iterable[str]) -> list[Pair]:
     ]
 
 
-def load_features(reader: FeatureReader, name: str) -> dict[str, torch.Tensor]:
+def to_tensors(record: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Record of an image as float32 tensors with a batch dimension.
 
     ``image`` is an empty tensor of the image's size, without memory behind it, because some matchers
     (LightGlue) read the size from it.
     """
-    record = reader.record(name)
     tensors = {key: torch.from_numpy(np.asarray(value)).float()[None] for key, value in record.items()}
     if "image_size" in record:
         width, height = (int(v) for v in record["image_size"])
@@ -101,8 +100,9 @@ def match_from_paths(
         with FeatureReader(feature_path_q) as query, FeatureReader(feature_path_ref) as reference:
             model = load_model("matchers", conf).to(device)
             for name0, name1 in tqdm(pairs, desc=conf["output"], smoothing=0.1):
-                data = join_pair(load_features(query, name0), load_features(reference, name1), device)
-                writer.write(names_to_pair(name0, name1), to_record(model(data)))
+                features0, features1 = to_tensors(query.record(name0)), to_tensors(reference.record(name1))
+                prediction = model(join_pair(features0, features1, device))
+                writer.write(names_to_pair(name0, name1), to_record(prediction))
     return match_path
 
 
