@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 
 from ..errors import CorruptFileError, MissingInputError
-from .atomic import explaining, make_dir, replacing, require_space, write_bytes
+from .atomic import explaining, make_dir, require_space, write_bytes
 
 Record = Mapping[str, Any]
 
@@ -194,17 +194,24 @@ def _merge(path: Path, parts: list[Path]) -> None:
     kept = set(list_names(path)) if path.exists() else set()
     sources = ([path] if path.exists() else []) + parts
     require_space(path, sum(source.stat().st_size for source in sources))
-    with replacing(path) as temporary:
-        if kept.isdisjoint(replaced):
-            shutil.copyfile(sources.pop(0), temporary)
-        with h5py.File(temporary, "a" if temporary.stat().st_size else "w") as target:
-            for source in sources:
-                names = kept - replaced if source == path else set(list_names(source))
-                with open_h5(source) as fd:
-                    for name in sorted(names):
-                        if name in target:
-                            del target[name]
-                        fd.copy(fd[name], target, name)
+    # Beside the parts, so that what a kill leaves behind is removed with them.
+    merged = parts[0].parent / "merged.tmp"
+    merged.unlink(missing_ok=True)
+    try:
+        with explaining(path):
+            if kept.isdisjoint(replaced):
+                shutil.copyfile(sources.pop(0), merged)
+            with h5py.File(merged, "a" if merged.exists() else "w") as target:
+                for source in sources:
+                    names = kept - replaced if source == path else set(list_names(source))
+                    with open_h5(source) as fd:
+                        for name in sorted(names):
+                            if name in target:
+                                del target[name]
+                            fd.copy(fd[name], target, name)
+            merged.replace(path)
+    finally:
+        merged.unlink(missing_ok=True)
 
 
 def iterate_records(path: Path, key: str) -> Iterator[tuple[str, np.ndarray]]:
