@@ -1,0 +1,1 @@
+"""End-to-end pipelines: ``python -m pipelines.photos`` and ``python -m pipelines.aachen``."""
