@@ -24,12 +24,12 @@ help: ## List the targets
 
 env: $(STAMP) ## Create the environment in .venv (again only when the requirements change)
 
+# imcui is the HLOC host of the tests. Its requirements contradict each other and ours: --no-deps.
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: make env PYTHON=/path/to/python3.11' >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	# imcui is the HLOC host of the tests. Its own requirements contradict each other and ours.
 	$(BIN)/python -m pip install $(PIP_FLAGS) --constraint constraints.txt --no-deps imcui
 	touch $@
 

@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pycolmap
 
 TORCHVISION_MODULE = "torchvision._meta_registrations"
 
@@ -26,6 +29,18 @@ def allow_cpu_torchvision() -> None:
     """
     if not any(isinstance(finder, _TorchvisionFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _TorchvisionFinder())
+
+
+def wgs84_transform() -> pycolmap.GPSTransform:
+    """Transform between WGS84 (latitude, longitude in degrees, altitude in metres) and metric frames.
+
+    pycolmap 4.0.4 spells the name of the ellipsoid's class differently from 4.1.1 and later.
+    """
+    import pycolmap
+
+    spelled_right = hasattr(pycolmap, "GPSTransformEllipsoid")
+    ellipsoid = getattr(pycolmap, "GPSTransformEllipsoid" if spelled_right else "GPSTransfromEllipsoid")
+    return pycolmap.GPSTransform(ellipsoid.WGS84)
 
 
 class _TorchvisionFinder(MetaPathFinder):

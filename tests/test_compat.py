@@ -1,4 +1,4 @@
-"""The import of a torchvision whose compiled operators are absent."""
+"""Differences between versions: torchvision without compiled operators, names of pycolmap."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -171,3 +172,10 @@ def test_absent_operator(operator: str) -> None:
 @pytest.mark.parametrize("operator", ["aten::add", "another::missing", torch.ops.aten.add.Tensor])
 def test_operator_of_another_library(operator: object) -> None:
     assert not compat._is_absent(operator)
+
+
+def test_wgs84_transform() -> None:
+    equator, pole = compat.wgs84_transform().ellipsoid_to_ecef(np.array([[0.0, 0.0, 0.0], [90.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(equator, [6378137.0, 0.0, 0.0], atol=1e-6)
+    # The semi-minor axis tells WGS84 from GRS80, whose own is 0.1 mm shorter.
+    np.testing.assert_allclose(pole, [0.0, 0.0, 6356752.314245], atol=2e-5)
