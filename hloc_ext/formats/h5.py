@@ -73,7 +73,7 @@ def list_names(path: Path) -> list[str]:
             parent, _, _ = name.rpartition(b"/")
             children[parent] = name  # the last child decides: a record holds datasets only
         names = [
-            parent.decode(errors="surrogateescape")
+            parent.decode()
             for parent, child in children.items()
             if parent and fd.get(child, getclass=True) is h5py.Dataset
         ]

@@ -26,10 +26,6 @@ CHUNK_LINES = 20_000  # point lines parsed at once: about 50 MB
 MAX_KEYPOINT_INDEX = 10**7  # an image gets as many 2D points as its largest index says
 
 
-def _empty(*shape: int, dtype: type = float):
-    return field(default_factory=lambda: np.zeros(shape, dtype))
-
-
 @dataclass
 class NvmModel:
     """The first model of an NVM file, as stored.
@@ -54,12 +50,12 @@ class NvmModel:
     quaternions: np.ndarray
     centers: np.ndarray
     radial_distortions: np.ndarray
-    xyz: np.ndarray = _empty(0, 3)
-    colors: np.ndarray = _empty(0, 3, dtype=np.uint8)
-    track_lengths: np.ndarray = _empty(0, dtype=np.int64)
-    image_indices: np.ndarray = _empty(0, dtype=np.int64)
-    keypoint_indices: np.ndarray = _empty(0, dtype=np.int64)
-    keypoints: np.ndarray = _empty(0, 2)
+    xyz: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    colors: np.ndarray = field(default_factory=lambda: np.zeros((0, 3), np.uint8))
+    track_lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    image_indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    keypoint_indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    keypoints: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     path: Path = Path("model.nvm")
 
 
