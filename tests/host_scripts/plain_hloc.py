@@ -49,17 +49,22 @@ pairs = outputs / "pairs.txt"
 descriptors = extract_features.main(extract_features.confs["thumbnail"], images, outputs)
 pairs_from_retrieval.main(descriptors, pairs, num_matched=1)
 features = extract_features.main(extract_features.confs[sift], images, outputs, as_half=False)
-matches = match_features.main(
-    match_features.confs[nearest_neighbor], pairs, features.stem, outputs, features_ref=features
-)
+matches = match_features.main(match_features.confs[nearest_neighbor], pairs, features.stem, outputs)
 dense_features, dense_matches = match_dense.main(
     match_dense.confs["translation"], pairs, images, outputs, max_kps=None
 )
+
+# The models of the host itself, for comparison.
+own_features = extract_features.main(extract_features.confs["sift"], images, outputs, as_half=False)
+own_matches = match_features.main(match_features.confs["NN-superpoint"], pairs, own_features.stem, outputs)
+
 files = {
     "descriptors": descriptors,
     "features": features,
     "matches": matches,
     "dense_features": dense_features,
     "dense_matches": dense_matches,
+    "own_features": own_features,
+    "own_matches": own_matches,
 }
 print(json.dumps({"sift": sift, "NN-ratio": nearest_neighbor, **{k: str(v) for k, v in files.items()}}))
