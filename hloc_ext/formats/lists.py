@@ -41,14 +41,15 @@ def parse_camera(fields: list[str], where: str) -> pycolmap.Camera:
         size = int(float(width)), int(float(height))
     except (ValueError, OverflowError):
         raise InputError(f"{where}: width, height and parameters must be numbers.") from None
+    if min(size) <= 0 or not np.isfinite(values).all():
+        raise InputError(f"{where}: width and height must be positive, parameters finite.")
     camera = pycolmap.Camera(model=model, width=size[0], height=size[1], params=values)
     if not camera.verify_params():
         raise InputError(
             f"{where}: {model} takes the parameters ({camera.params_info}), found {len(values)} numbers."
         )
-    focal_lengths = values[list(camera.focal_length_idxs())]
-    if min(size) <= 0 or not np.isfinite(values).all() or (focal_lengths <= 0).any():
-        raise InputError(f"{where}: image size and focal length must be positive and finite.")
+    if (values[list(camera.focal_length_idxs())] <= 0).any():
+        raise InputError(f"{where}: the focal length must be positive.")
     return camera
 
 

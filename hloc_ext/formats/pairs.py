@@ -34,7 +34,7 @@ def read_pairs(path: Path) -> list[Pair]:
 
 def check_name(name: str) -> None:
     """Raise InputError for an image name that HLOC's lists, with blanks between fields, cannot hold."""
-    if not name or len(name.split()) != 1:
+    if name.split() != [name]:
         raise InputError(
             f"Image name {name!r} contains white space, which HLOC's lists cannot hold: rename the file."
         )

@@ -275,13 +275,12 @@ def test_a_full_disk_loses_no_record_that_was_flushed(small_disk: Path) -> None:
     ballast.write_bytes(bytes(500_000))
     rng = np.random.default_rng(0)
     data = {f"{index}.jpg": rng.random(10_000) for index in range(9)}
-    with pytest.raises(DiskFullError, match=r"feats\.h5.*resumes where it stopped"):
-        with H5Writer(path, max_buffer_bytes=1) as writer:
-            for name, value in data.items():
-                writer.write(name, {"x": value})
-    kept = [
-        name for part in sorted((small_disk / ".feats.h5.parts").glob("*.h5")) for name in list_names(part)
-    ]
+    message = r"feats\.h5.*resumes where it stopped"
+    with pytest.raises(DiskFullError, match=message), H5Writer(path, max_buffer_bytes=1) as writer:
+        for name, value in data.items():
+            writer.write(name, {"x": value})
+    parts = sorted((small_disk / ".feats.h5.parts").glob("*.h5"))
+    kept = [name for part in parts for name in list_names(part)]
     assert 3 <= len(kept) < 9
 
     ballast.unlink()
