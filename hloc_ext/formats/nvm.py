@@ -20,6 +20,7 @@ import pycolmap
 
 from ..errors import InputError, MissingInputError
 from .atomic import replacing
+from .lists import format_camera
 
 KEYPOINT_ORIGINS = ("corner", "principal_point")
 CHUNK_LINES = 20_000  # point lines parsed at once: about 50 MB
@@ -242,7 +243,7 @@ def write_nvm(path: Path, model: NvmModel) -> None:
                 model.radial_distortions[row],
             ]
             quoted = name.replace(" ", '"')
-            file.write(f"{quoted}\t{' '.join(repr(float(v)) for v in numbers)} 0\n")
+            file.write(f"{quoted} {' '.join(repr(float(v)) for v in numbers)} 0\n")
         file.write(f"\n{len(model.xyz)}\n")
         for row, end in enumerate(ends):
             file.write(_format_point(model, row, slice(end - model.track_lengths[row], end)))
@@ -386,7 +387,7 @@ def _add_camera(
     camera.has_prior_focal_length = True
     if not model.exists_camera(camera_id):
         model.add_camera_with_trivial_rig(camera)
-    elif model.cameras[camera_id].todict() != camera.todict():
+    elif format_camera(model.cameras[camera_id]) != format_camera(camera):
         raise InputError(f"Image '{name}' shares camera {camera_id} of the database, but not its intrinsics.")
 
 
