@@ -33,9 +33,7 @@ def parse_camera(fields: list[str], where: str) -> pycolmap.Camera:
         )
     model, width, height, *params = fields
     if model not in CAMERA_MODELS:
-        raise InputError(
-            f"{where}: unknown camera model '{model}'; COLMAP has {', '.join(CAMERA_MODELS)}."
-        )
+        raise InputError(f"{where}: unknown camera model '{model}'; COLMAP has {', '.join(CAMERA_MODELS)}.")
     try:
         values = np.array(params, float)
         size = int(float(width)), int(float(height))

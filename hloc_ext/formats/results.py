@@ -91,9 +91,7 @@ def result_name(query: str, prepend_camera_name: bool = False) -> str:
     return "/".join(query.split("/")[-2:] if prepend_camera_name else query.split("/")[-1:])
 
 
-def write_poses(
-    poses: Mapping[str, pycolmap.Rigid3d], path: Path, prepend_camera_name: bool = False
-) -> None:
+def write_poses(poses: Mapping[str, pycolmap.Rigid3d], path: Path, prepend_camera_name: bool = False) -> None:
     """Write a results file, one line per query (HLOC's ``write_poses``).
 
     Raises:
@@ -109,9 +107,7 @@ def write_poses(
                 " use `--prepend_camera_name`, or rename one."
             )
         owner[name] = query
-    write_text(
-        path, "".join(format_pose(name, poses[query]) + "\n" for name, query in owner.items())
-    )
+    write_text(path, "".join(format_pose(name, poses[query]) + "\n" for name, query in owner.items()))
 
 
 def read_poses(path: Path) -> dict[str, pycolmap.Rigid3d]:

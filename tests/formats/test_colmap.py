@@ -18,6 +18,7 @@ from hloc_ext.formats.colmap import (
     projection_centers,
     read_model,
     registered_poses,
+    subset,
     write_model,
 )
 
@@ -61,6 +62,25 @@ def test_images_without_a_pose_are_left_out(model: pycolmap.Reconstruction, tmp_
     gone = {part.images[data.id].name for data in part.frames[frame_id].data_ids}
     assert set(registered_poses(part)) == set(image_ids(part)) - gone
     assert len(gone) == 3
+
+
+def test_subset_keeps_poses_cameras_and_ids(tmp_path: Path, model: pycolmap.Reconstruction) -> None:
+    write_model(model, tmp_path)
+    source = read_model(tmp_path)
+    source.deregister_frame(min(source.frames))
+    poses = registered_poses(source)
+    without_pose = sorted(set(image_ids(source)) - set(poses))
+    chosen = sorted(poses)[::3]
+    kept = subset(source, [*chosen, *without_pose, "unknown.jpg"])
+    assert sorted(image_ids(kept)) == chosen
+    assert kept.num_points3D() == 0
+    for name in chosen:
+        image, original = kept.image(image_ids(kept)[name]), source.image(image_ids(source)[name])
+        assert image.image_id == original.image_id
+        assert image.camera.params.tolist() == original.camera.params.tolist()
+        assert np.allclose(image.cam_from_world().matrix(), original.cam_from_world().matrix())
+    write_model(kept, tmp_path / "subset")
+    assert registered_poses(read_model(tmp_path / "subset")).keys() == registered_poses(kept).keys()
 
 
 def test_binary_is_preferred_and_text_is_read(tmp_path: Path, model: pycolmap.Reconstruction) -> None:

@@ -93,6 +93,16 @@ def test_a_second_run_adds_and_replaces_without_growth(tmp_path: Path) -> None:
     assert _values(path)["b"][0] == 1
 
 
+def test_the_last_of_several_writes_of_a_record_counts(tmp_path: Path) -> None:
+    with H5Writer(tmp_path / "f.h5") as writer:
+        for value in (1, 2, 3):
+            writer.write("a", {"x": np.array([value])})
+            writer.flush()
+        writer.write("b", {"x": np.array([4])})
+        writer.write("b", {"x": np.array([5])})
+    assert _values(tmp_path / "f.h5") == {"a": [3], "b": [5]}
+
+
 def test_a_writer_without_records_writes_no_file(tmp_path: Path) -> None:
     with H5Writer(tmp_path / "sub" / "features.h5"):
         pass

@@ -124,7 +124,7 @@ def test_log_round_trip(tmp_path: Path) -> None:
         num_matches=40,
         num_inliers=30,
         reprojection_error=0.7,
-        estimator={"library": "pycolmap", "max_error": np.float64(12), "sizes": np.array([1, 2])},
+        estimator={"library": "pycolmap", "max_error": np.float32(12), "sizes": np.array([1, 2])},
         camera="PINHOLE 8 6 9 9 4 3",
         retrieved=["db/1.jpg", "db/2.jpg"],
         seconds=0.25,
