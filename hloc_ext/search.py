@@ -176,12 +176,13 @@ def _search_exact(
 def _stable_topk(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """`torch.topk` along rows, where equal scores are taken and returned in order of their column."""
     k = min(k, scores.shape[1])
-    columns = torch.topk(scores, k, dim=1).indices
-    columns = torch.sort(columns, dim=1).values
+    values, columns = torch.topk(scores, min(k + 1, scores.shape[1]), dim=1)
+    # topk picks any of the columns that tie with the last one: redo the rows where it had a choice.
+    tied = values[:, k - 1].isfinite() & (values[:, k - 1] == values[:, -1])
+    tied &= values.shape[1] > k
+    columns = torch.sort(columns[:, :k], dim=1).values
     values, order = torch.sort(scores.gather(1, columns), dim=1, descending=True, stable=True)
     columns = columns.gather(1, order)
-    # topk picks any of the columns that tie with the last one: redo the rows where it had a choice.
-    tied = (scores >= values[:, -1:]).sum(1) > k
     if tied.any():
         tied_values, tied_columns = torch.sort(scores[tied], dim=1, descending=True, stable=True)
         values[tied], columns[tied] = tied_values[:, :k], tied_columns[:, :k]
