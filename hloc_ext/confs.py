@@ -19,6 +19,12 @@ extractors: Confs = {
         "model": {"name": "sift"},
         "preprocessing": {"grayscale": True, "resize_max": 1600},
     },
+    # COLMAP's own defaults: keypoints from the doubled image too, which small images need.
+    "sift-colmap": {
+        "output": "feats-sift-colmap",
+        "model": {"name": "sift", "options": {"first_octave": -1, "peak_threshold": 0.02 / 3}},
+        "preprocessing": {"grayscale": True, "resize_max": 1600},
+    },
     # SIFT descriptors with L2 instead of L1-root normalisation.
     "sift-l2": {
         "output": "feats-sift-l2",

@@ -10,6 +10,7 @@ import pycolmap
 import torch
 
 from ..base_model import BaseModel
+from ..colmap_log import quiet_colmap
 from ..errors import InputError
 
 
@@ -47,10 +48,11 @@ class SIFT(BaseModel):
                 }
             )
             use_gpu = pycolmap.has_cuda and self.device_of_model.device.type == "cuda"
-            self._local.sift = pycolmap.Sift(
-                options=pycolmap.FeatureExtractionOptions(sift=options),
-                device=pycolmap.Device.cuda if use_gpu else pycolmap.Device.cpu,
-            )
+            with quiet_colmap():
+                self._local.sift = pycolmap.Sift(
+                    options=pycolmap.FeatureExtractionOptions(sift=options),
+                    device=pycolmap.Device.cuda if use_gpu else pycolmap.Device.cpu,
+                )
         return self._local.sift
 
     def _forward(self, data: dict[str, Any]) -> dict[str, Any]:
