@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from .errors import CorruptFileError, InputError, MissingInputError
@@ -164,11 +166,9 @@ def load_checkpoint(source: str | Path) -> dict[str, Any]:
         raise MissingInputError(f"Weights {path} do not exist: give a file, or one of {sorted(WEIGHTS)}.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CorruptFileError(f"{path} is not a readable file of weights ({error}). Replace it.") from error
 
 

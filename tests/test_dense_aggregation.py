@@ -19,12 +19,13 @@ from hloc_ext.dense_aggregation import (
 
 
 def slow_quantize(x: float, y: float, size: float) -> tuple[float, float]:
-    if size == 0:
-        return float(np.float32(x)), float(np.float32(y))
-    return tuple(
-        float(np.float32(round(float(np.round(np.float32(np.float32(v) + np.float32(0.5)) / np.float32(size))) * size - 0.5, 2)))
-        for v in (x, y)
-    )  # fmt: skip
+    def centre(value: float) -> float:
+        if size == 0:
+            return float(value)
+        number = float(np.round((np.float32(value) + np.float32(0.5)) / np.float32(size)))
+        return float(np.float32(round(number * size - 0.5, 2)))
+
+    return centre(x), centre(y)
 
 
 def slow_aggregate(observations: list[Observations], max_keypoints: int | None):

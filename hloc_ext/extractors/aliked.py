@@ -49,6 +49,6 @@ class ALIKED(BaseModel):
         features = self.net(data["image"])
         return {
             "keypoints": [f.keypoints for f in features],
-            "scores": [f.detection_scores for f in features],
+            "scores": [f.keypoint_scores for f in features],
             "descriptors": [f.descriptors.t() for f in features],
         }
