@@ -28,7 +28,7 @@ from tqdm import tqdm
 from .confs import dense_matchers as confs
 from .dense_aggregation import Observations, aggregate, assign, cell_and_bin_size, nearest_keypoints
 from .errors import CorruptFileError, HlocExtError, InputError, MissingInputError
-from .extract_features import keypoints_in_mask
+from .extract_features import keypoints_in_mask, warn_about_orientation
 from .formats.features import FeatureReader, missing_record
 from .formats.h5 import H5Writer, recover
 from .formats.images import prefetch
@@ -164,6 +164,7 @@ def match_dense(
         todo = order_for_reuse([pair for pair in pairs if names_to_pair(*pair) not in writer])
         if not todo:
             return
+        warn_about_orientation(image_dir, names)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model("dense_matchers", conf).to(device)
         can_batch = [False]
