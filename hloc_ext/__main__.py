@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
+from .compat import allow_cpu_torchvision
 from .errors import HlocExtError
 
 #: Command to module; each module has `cli(argv)`.
@@ -49,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         print(f"hloc_ext: unknown command '{command}'\n\n{usage()}", file=sys.stderr)
         return 2
+    allow_cpu_torchvision()
     try:
         importlib.import_module(f"hloc_ext.{COMMANDS[command]}").cli(rest)
     except HlocExtError as error:

@@ -46,10 +46,16 @@ extractors: Confs = {
         "model": {"name": "xfeat", "max_keypoints": 4096},
         "preprocessing": {"grayscale": False, "resize_max": 1600},
     },
-    # Global descriptor without learned weights: VLAD of RootSIFT, vocabulary trained on the map.
+    # Global descriptors without learned networks: VLAD of RootSIFT, with a small vocabulary that ships
+    # or one trained on the first images that are extracted into a file (the map).
     "vlad-rootsift": {
         "output": "global-feats-vlad-rootsift",
         "model": {"name": "vlad"},
+        "preprocessing": {"grayscale": True, "resize_max": 640},
+    },
+    "vlad-rootsift-fit": {
+        "output": "global-feats-vlad-rootsift-fit",
+        "model": {"name": "vlad", "vocabulary": "fit"},
         "preprocessing": {"grayscale": True, "resize_max": 640},
     },
 }

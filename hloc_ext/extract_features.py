@@ -223,6 +223,7 @@ def main(
         MissingInputError: no images.
         CorruptFileError: unreadable images; the features of all others are stored.
     """
+    conf = get_conf("extractors", conf)
     image_dir = Path(image_dir)
     if feature_path is None:
         if export_dir is None:

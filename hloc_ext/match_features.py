@@ -86,6 +86,7 @@ def match_from_paths(
         MissingInputError: a file, or the features of an image, are absent.
         InputError: two image names share HLOC's pair key, or the list is empty.
     """
+    conf = get_conf("matchers", conf)
     all_pairs = read_pairs(pairs_path)
     if not all_pairs:
         raise InputError(f"The list of pairs {pairs_path} is empty: nothing to match.")

@@ -10,6 +10,7 @@ import numpy as np
 import pycolmap
 
 from . import logger
+from .compat import wgs84_transform
 from .errors import InputError, MissingInputError
 from .formats.atomic import read_text
 from .formats.colmap import image_ids, projection_centers, read_model, registered_poses
@@ -106,7 +107,7 @@ def to_local_frame(positions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         )
     if geographic.shape[1] == 2:
         geographic = np.column_stack([geographic, np.zeros(len(geographic))])
-    transform = pycolmap.GPSTransform(pycolmap.GPSTransformEllipsoid.WGS84)
+    transform = wgs84_transform()
     local = transform.ellipsoid_to_enu(geographic, *np.mean(geographic, 0))
     return dict(zip(positions, local, strict=True))
 

@@ -17,6 +17,7 @@ import numpy as np
 import pycolmap
 
 from hloc_ext import extract_features, localize_sfm, logger, match_dense, match_features, pairs_from_retrieval
+from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.errors import HlocExtError, InputError
 from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
 from hloc_ext.formats.atomic import make_dir, write_text
@@ -345,6 +346,7 @@ def finish_report(path: Path, data: ReportData, log: StageLog) -> None:
 
 def run_pipeline(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
     """Run a pipeline's `main`; an error that a user can act on is printed without a traceback."""
+    allow_cpu_torchvision()
     try:
         main(argv)
     except HlocExtError as error:

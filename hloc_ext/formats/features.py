@@ -134,15 +134,15 @@ def read_global_descriptors(
     try:
         output: np.ndarray | None = None
         for row, name in enumerate(names):
-            source = next((fd for fd in handles if name in fd), None)
-            if source is None or "global_descriptor" not in source[name]:
+            found = (fd.get(f"{name}/global_descriptor") for fd in handles)
+            descriptor = next((dataset for dataset in found if dataset is not None), None)
+            if descriptor is None:
                 raise missing_record(paths[0], name, "global_descriptor")
-            descriptor = source[name]["global_descriptor"]
             if output is None:
                 output = np.empty((len(names), descriptor.shape[-1]), dtype)
             if descriptor.shape != output.shape[1:]:
                 raise InputError(
-                    f"{source.filename}: the global descriptor of '{name}' has shape"
+                    f"{descriptor.file.filename}: the global descriptor of '{name}' has shape"
                     f" {descriptor.shape}, expected {output.shape[1:]}: do not mix files of"
                     " different extractors."
                 )

@@ -60,14 +60,14 @@ def recall_figure(evaluation: Evaluation, quantity: str, unit: str) -> dict[str,
         "xaxis": {
             "type": "log",
             "range": np.log10(limits).tolist(),
-            "title": {"text": f"{quantity} error ({unit})"},
+            "title": {"text": f"{quantity} error ({unit})", "standoff": 6},
             "dtick": 1,
             "tickformat": "~g",
         },
-        "yaxis": {"range": [0, 103], "title": {"text": "queries (%)"}},
+        "yaxis": {"range": [0, 103], "title": {"text": "queries (%)", "standoff": 6}},
         "shapes": shapes,
-        "margin": {"l": 56, "r": 12, "t": 12, "b": 84},
-        "legend": {"orientation": "h", "x": 0, "y": -0.24, "yanchor": "top"},
+        "margin": {"l": 56, "r": 12, "t": 12, "b": 90},
+        "legend": {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},
         "showlegend": len(curves) > 1,
     }
     return {"data": data, "layout": layout}

@@ -32,6 +32,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return "∞"
     if value == 0 or abs(value) >= 10 ** (digits - 1):
         return f"{value:,.0f}"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
     return f"{value:.{digits - 1 - int(np.floor(np.log10(abs(value))))}f}"
 
 
@@ -82,9 +84,9 @@ def _evaluation_cards(evaluation: Evaluation, unit: str) -> list[str]:
     for threshold, recall, localized in zip(
         evaluation.thresholds, evaluation.recall, evaluation.recall_localized, strict=True
     ):
-        detail = "fallback poses count"
+        detail = "of all queries"
         if evaluation.counts[Status.FALLBACK.value]:
-            detail = f"{100 * localized:.1f} % localized, the rest fallback"
+            detail = f"{100 * localized:.1f} % localized, {100 * (recall - localized):.1f} % fallback"
         label = f"within {threshold[0]:g} {unit}, {threshold[1]:g}°"
         cards.append(_card(label, f"{100 * recall:.1f} %", detail))
     return cards
@@ -180,8 +182,7 @@ def _match_figure(picture: MatchPicture) -> str:
     source = jpeg_data_uri(draw_matches(picture))
     return (
         f'<figure class="matches"><figcaption><strong>{escape(picture.title)}</strong> <span>{caption}</span>'
-        f'</figcaption><div class="picture" tabindex="0"><img src="{source}" alt="{escape(picture.title)}">'
-        "</div></figure>"
+        f'</figcaption><img src="{source}" alt="{escape(picture.title)}"></figure>'
     )
 
 
@@ -208,7 +209,7 @@ def _recall_section(evaluation: Evaluation, figures: _Figures, unit: str) -> str
         )
         for quantity, of in (("position", unit), ("rotation", "degrees"))
     )
-    note = f"{evaluation.num_queries:,} queries; one without a pose is infinitely wrong."
+    note = f"{evaluation.num_queries:,} queries; one without a pose is infinitely wrong. Dotted: thresholds."
     if evaluation.ignored:
         note += f" {len(evaluation.ignored):,} queries without a true pose are left out."
     return _section("Recall against ground truth", f'<div class="charts">{charts}</div>', note)

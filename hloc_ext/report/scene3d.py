@@ -16,7 +16,6 @@ from .data import Scene
 STATUS_COLORS = {Status.LOCALIZED: "#1fa35c", Status.FALLBACK: "#e08a00", Status.FAILED: "#d6334a"}
 MAP_COLOR = "#5b83c4"
 TRUTH_COLOR = "#b04fc4"
-NEUTRAL_COLOR = "rgba(128,128,128,0.45)"
 
 #: Corners of the image of a drawn camera at depth 1: left/right, top/bottom (y is down in cameras).
 CORNERS = np.array([[-0.6, -0.45, 1], [0.6, -0.45, 1], [0.6, 0.45, 1], [-0.6, 0.45, 1]])
@@ -126,9 +125,9 @@ def make_view(points: np.ndarray, map_poses: Poses, query_poses: Poses) -> View:
         behind = np.array([0.7, -0.7, 0.0])
     direction = behind / np.linalg.norm(behind) + [0, 0, 0.65]
     radius = np.linalg.norm(extent / extent.max()) / 2
-    eye = direction / np.linalg.norm(direction) * 2.1 * radius
-    number = max(len(cameras), 1)
-    size = longest * float(np.clip(0.5 / np.sqrt(number), 0.015, 0.06))
+    eye = direction / np.linalg.norm(direction) * 1.9 * radius
+    number = max(len(map_poses) + len(query_poses), 1)
+    size = longest * float(np.clip(0.35 / np.sqrt(number), 0.012, 0.06))
     return View(rotation, rotation.T @ ((low + high) / 2), extent, eye, size)
 
 
@@ -205,7 +204,7 @@ def grid_step(length: float) -> float:
 
 
 def _ground_trace(view: View, step: float) -> dict[str, Any]:
-    """Level grid at the bottom of the box."""
+    """Level grid at the bottom of the box; the page sets its colour by its name."""
     x, y, z = view.extent
     segments = []
     for value in np.arange(-np.floor(x / step), np.floor(x / step) + 1) * step:
@@ -216,7 +215,7 @@ def _ground_trace(view: View, step: float) -> dict[str, Any]:
         "type": "scatter3d",
         "name": "grid",
         "mode": "lines",
-        "line": {"color": "rgba(128,128,128,0.3)", "width": 1},
+        "line": {"color": "#b8c0cc", "width": 1},
         "hoverinfo": "skip",
         "showlegend": False,
         **_coordinates(np.array(segments, np.float32)),
@@ -306,7 +305,8 @@ def scene_figure(
             outside += int((~view.inside(_centers(poses))).sum())
     if ground_truth:
         traces += _truth_traces(results, ground_truth, view)
-    caption = f"Shown: {', '.join(notes)}. One grid square is {step:g} {unit}. Drag to turn, click and scroll to zoom."
+    caption = f"Shown: {', '.join(notes)}. One grid square is {step:g} {unit}."
+    caption += " Drag to turn; click, then scroll, to zoom."
     if outside:
         caption += f" {outside} query poses lie outside the view."
     return {"data": traces, "layout": _layout(view)}, caption

@@ -1,37 +1,45 @@
 "use strict";
 
 const plots = [...document.querySelectorAll(".plot")];
+const narrow = matchMedia("(max-width: 760px)");
 
-function themeLayout() {
-  const style = getComputedStyle(document.documentElement);
-  const value = (name) => style.getPropertyValue(name).trim();
-  const axis = { gridcolor: value("--line"), linecolor: value("--muted"), zerolinecolor: value("--line"), automargin: true };
-  return {
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: { color: value("--text"), size: 14, family: getComputedStyle(document.body).fontFamily },
-    legendBackground: value("--surface"),
-    axis,
-  };
+function color(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
 function withTheme(layout, isScene) {
-  const { axis, legendBackground, ...theme } = themeLayout();
-  const themed = { ...layout, ...theme, autosize: true };
-  themed.legend = { ...layout.legend, bgcolor: isScene ? legendBackground : "rgba(0,0,0,0)" };
-  if (!isScene) {
-    themed.xaxis = { ...layout.xaxis, ...axis };
-    themed.yaxis = { ...layout.yaxis, ...axis };
-  }
-  return themed;
+  const axis = { gridcolor: color("--line"), linecolor: color("--muted"), zerolinecolor: color("--line"), automargin: true };
+  const clear = "rgba(0,0,0,0)";
+  const themed = {
+    ...layout,
+    autosize: true,
+    paper_bgcolor: clear,
+    plot_bgcolor: clear,
+    font: { color: color("--text"), size: narrow.matches ? 13 : 14, family: getComputedStyle(document.body).fontFamily },
+    legend: { ...layout.legend, bgcolor: isScene ? color("--stripe") : clear },
+    hoverlabel: { font: { size: 14 } },
+    modebar: { bgcolor: clear, color: color("--muted"), activecolor: color("--accent") },
+  };
+  return isScene ? themed : { ...themed, xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } };
+}
+
+// A view that is higher than wide needs more distance to show the same width.
+function fitWidth(plot, layout) {
+  const factor = Math.max(1, Math.min(2, plot.clientHeight / plot.clientWidth));
+  const eye = layout.scene.camera.eye;
+  for (const name of ["x", "y", "z"]) eye[name] *= factor;
 }
 
 function draw(plot) {
   const isScene = plot.classList.contains("scene");
-  const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-  const layout = plot.layout || figure.layout;
-  const config = { responsive: true, displaylogo: false, displayModeBar: isScene ? "hover" : false, scrollZoom: isScene };
-  Plotly.react(plot, plot.data || figure.data, withTheme(layout, isScene), config);
+  const first = !plot.layout;
+  const figure = first ? JSON.parse(document.getElementById(plot.dataset.figure).textContent) : plot;
+  if (isScene) {
+    if (first) fitWidth(plot, figure.layout);
+    for (const trace of figure.data) if (trace.name === "grid") trace.line.color = color("--grid");
+  }
+  const config = { responsive: true, displaylogo: false, displayModeBar: isScene && !narrow.matches ? "hover" : false, scrollZoom: isScene };
+  Plotly.react(plot, figure.data, withTheme(figure.layout, isScene), config);
 }
 
 function drawAll() {
