@@ -333,7 +333,7 @@ def _layout(view: View) -> dict[str, Any]:
                 "up": {"x": 0, "y": 0, "z": 1},
                 "center": {"x": 0, "y": 0, "z": -0.05},
             },
-            "dragmode": "turntable",
+            "dragmode": "orbit",
         },
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
         "legend": {

@@ -13,6 +13,7 @@ function withTheme(layout, isScene) {
   const themed = {
     ...layout,
     autosize: true,
+    uirevision: "keep",
     paper_bgcolor: clear,
     plot_bgcolor: clear,
     font: { color: color("--text"), size: narrow.matches ? 13 : 14, family: getComputedStyle(document.body).fontFamily },
