@@ -16,6 +16,7 @@ from .data import MatchPicture
 INLIER_COLOR = (60, 220, 90)
 OUTLIER_COLOR = (225, 45, 60)
 GAP = 8
+MAX_LINES = 120  # more hide the images
 SHIFT = 4  # fractional bits of the coordinates that OpenCV draws at
 
 
@@ -34,7 +35,7 @@ def subsample(indices: np.ndarray, limit: int) -> np.ndarray:
     return indices[np.linspace(0, len(indices) - 1, limit).round().astype(int)]
 
 
-def draw_matches(picture: MatchPicture, max_width: int = 1000, max_lines: int = 250) -> np.ndarray:
+def draw_matches(picture: MatchPicture, max_width: int = 1000, max_lines: int = MAX_LINES) -> np.ndarray:
     """Draw the matches of two images.
 
     Args:

@@ -19,7 +19,7 @@ from ..formats.atomic import write_text
 from ..formats.results import QueryResult, Status
 from .charts import recall_figure
 from .data import MatchPicture, ReportData, Scene
-from .match_picture import draw_matches, jpeg_data_uri
+from .match_picture import MAX_LINES, draw_matches, jpeg_data_uri
 from .scene3d import scene_figure
 from .stages import StageRecord
 
@@ -240,7 +240,7 @@ def render(run: ReportData) -> str:
         sections.append(_section("Queries", _queries(run.results, run.evaluation, run.unit), note))
     if run.matches:
         pictures = "".join(map(_match_figure, run.matches))
-        note = "Query left, map image right; inliers green, outliers red."
+        note = f"Query left, map image right; inliers green, outliers red, at most {MAX_LINES} of each drawn."
         sections.append(_section("Matches", pictures, note))
     if run.stages:
         note = "Peak memory counts child processes. A resumed stage shows what it cost when it ran."
