@@ -7,9 +7,10 @@ top-left pixel centre at (0, 0)) and ``scores``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from ..errors import InputError, MissingInputError
@@ -43,12 +44,14 @@ def find_pair(fd, name0: str, name1: str) -> tuple[str, bool] | None:
     Returns:
         The key and whether the stored order is reversed, or None.
     """
+    return next(((key, reverse) for key, reverse in _keys(name0, name1) if key in fd), None)
+
+
+def _keys(name0: str, name1: str) -> Iterator[tuple[str, bool]]:
+    """Keys under which a pair may be stored, and whether they mean the reversed order."""
     for separator in ("/", "_"):
-        for first, second, reverse in ((name0, name1, False), (name1, name0, True)):
-            key = names_to_pair(first, second, separator)
-            if key in fd:
-                return key, reverse
-    return None
+        yield names_to_pair(name0, name1, separator), False
+        yield names_to_pair(name1, name0, separator), True
 
 
 class MatchReader:
@@ -85,23 +88,47 @@ class MatchReader:
         Raises:
             MissingInputError: the pair was not matched.
         """
-        found = find_pair(self._fd, name0, name1)
-        if found is None or "matches0" not in self._fd[found[0]]:
-            raise MissingInputError(
-                f"{self.path} has no matches of the pair ('{name0}', '{name1}'): it was written for"
-                " another list of pairs, or matching was interrupted. Run the matching stage again"
-                " with this list."
-            )
-        key, reverse = found
-        group = self._fd[key]
-        matches0 = group["matches0"][()]
-        index0 = np.flatnonzero(matches0 > -1)
-        matches = np.stack([index0, matches0[index0]], -1).astype(np.int64)
-        if "matching_scores0" in group:
-            scores = group["matching_scores0"][()][index0]
-        else:
-            scores = np.ones(len(index0), np.float32)
-        return (np.ascontiguousarray(matches[:, ::-1]) if reverse else matches), scores
+        key, reverse, matches0 = self._find(name0, name1)
+        matches = _pairs_of_indices(matches0, reverse)
+        scores = self._read(f"{key}/matching_scores0")
+        if scores is None:
+            return matches, np.ones(len(matches), np.float32)
+        return matches, scores[matches[:, 1 if reverse else 0]]
+
+    def indices(self, name0: str, name1: str) -> np.ndarray:
+        """Matches of a pair as :meth:`get` returns them, without reading the scores."""
+        _, reverse, matches0 = self._find(name0, name1)
+        return _pairs_of_indices(matches0, reverse)
+
+    def _find(self, name0: str, name1: str) -> tuple[str, bool, np.ndarray]:
+        """Key of a pair, whether the stored order is reversed, and its ``matches0``."""
+        for key, reverse in _keys(name0, name1):
+            matches0 = self._read(f"{key}/matches0")
+            if matches0 is not None:
+                return key, reverse, matches0
+        raise MissingInputError(
+            f"{self.path} has no matches of the pair ('{name0}', '{name1}'): it was written for"
+            " another list of pairs, or matching was interrupted. Run the matching stage again"
+            " with this list."
+        )
+
+    def _read(self, key: str) -> np.ndarray | None:
+        """A dataset, or None; below h5py's objects, which take longer than the reading of short arrays."""
+        try:
+            dataset = h5py.h5d.open(self._fd.id, key.encode())
+        except KeyError:
+            return None
+        array = np.empty(dataset.shape, dataset.dtype)
+        if array.size:
+            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        return array
+
+
+def _pairs_of_indices(matches0: np.ndarray, reverse: bool) -> np.ndarray:
+    """M×2 keypoint indices of the keypoints that are matched; columns exchanged if `reverse`."""
+    index0 = np.flatnonzero(matches0 > -1)
+    columns = (matches0[index0], index0) if reverse else (index0, matches0[index0])
+    return np.stack(columns, -1).astype(np.int64, copy=False)
 
 
 def get_matches(path: Path, name0: str, name1: str) -> tuple[np.ndarray, np.ndarray]:
