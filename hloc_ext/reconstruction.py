@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,27 @@ from tqdm import tqdm
 
 from .colmap_log import quiet_colmap
 from .errors import InputError, ReconstructionError
+from .extract_features import resolve_image_names
 from .formats.atomic import make_dir
-from .formats.images import list_images
+from .formats.colmap import write_model
 from .formats.lists import read_query_list
 from .formats.pairs import Pair, read_pairs
-from .triangulation import fill_options, parse_options, replace_model, require_files, verify_by_estimation
+from .triangulation import (
+    explaining_database,
+    fill_options,
+    parse_options,
+    require_files,
+    require_writable,
+    verify_by_estimation,
+)
 from .two_view_geometry import MatchStatistics, import_features, import_matches, pairs_in_database
 
 logger = logging.getLogger(__name__)
 
 MAPPERS = ("incremental", "global")
+
+#: The principal point of a camera with fewer images is not refined.
+MIN_IMAGES_FOR_PRINCIPAL_POINT = 10
 
 
 def import_images(
@@ -63,7 +76,10 @@ def import_images(
         ids = {image.name: image.image_id for image in database.read_all_images()}
     lost = sorted(set(image_list) - set(ids))
     if lost:
-        raise InputError(f"COLMAP could not read {len(lost)} image(s) of {image_dir}, for instance '{lost[0]}'.")
+        raise InputError(
+            f"COLMAP could not read {len(lost)} image(s) of {image_dir}, for instance '{lost[0]}': replace"
+            " them, or leave them out of `image_list`."
+        )
     return ids, known_ids
 
 
@@ -106,7 +122,7 @@ def run_incremental(
         database_path,
         image_dir,
         folder,
-        options=fill_options(pycolmap.IncrementalPipelineOptions(), options),
+        options=fill_options(_empty_options("incremental"), options),
         initial_image_pair_callback=start_model,
         next_image_callback=lambda: bars[-1].update(),
     )
@@ -124,8 +140,10 @@ def run_mapper(
     verbose: bool,
     statistics: MatchStatistics,
 ) -> pycolmap.Reconstruction:
-    """Run a mapper and store its largest model in `sfm_dir`; the others stay in ``sfm_dir/models``."""
+    """Run a mapper and return its largest model; all of them stay in ``sfm_dir/models``."""
     models_dir = make_dir(sfm_dir / "models")
+    for old in models_dir.glob("[0-9]*"):
+        shutil.rmtree(old)
     with pycolmap.Database.open(database_path) as database:
         num_images = database.num_images()
         num_verified = database.num_verified_image_pairs()
@@ -133,7 +151,7 @@ def run_mapper(
         if mapper == "incremental":
             models = run_incremental(database_path, image_dir, models_dir, options, num_images)
         else:
-            global_options = fill_options(pycolmap.GlobalPipelineOptions(), options)
+            global_options = fill_options(_empty_options(mapper), options)
             models = pycolmap.global_mapping(database_path, image_dir, models_dir, options=global_options)
     models = {key: model for key, model in models.items() if model.num_points3D() > 0}
     if not models:
@@ -153,7 +171,26 @@ def run_mapper(
             sorted(sizes.values(), reverse=True),
             models_dir,
         )
-    return replace_model(sfm_dir, lambda folder: models[best])
+    return models[best]
+
+
+def refine_principal_points(model: pycolmap.Reconstruction, verbose: bool = False) -> bool:
+    """Refine all intrinsics, principal points too, in a last bundle adjustment of the whole model.
+
+    COLMAP's documentation advises to do so at the end only, where many images share a camera. Nothing
+    is done if a camera has fewer than `MIN_IMAGES_FOR_PRINCIPAL_POINT` images.
+
+    Returns:
+        Whether the model was refined.
+    """
+    shared = Counter(model.images[i].camera_id for i in model.reg_image_ids())
+    if min(shared.values()) < MIN_IMAGES_FOR_PRINCIPAL_POINT:
+        return False
+    options = pycolmap.BundleAdjustmentOptions(refine_principal_point=True, print_summary=verbose)
+    with quiet_colmap(verbose):
+        pycolmap.bundle_adjustment(model, options)
+    model.update_point_3d_errors()
+    return True
 
 
 def main(
@@ -166,12 +203,13 @@ def main(
     verbose: bool = False,
     skip_geometric_verification: bool = False,
     min_match_score: float | None = None,
-    image_list: Sequence[str] | None = None,
+    image_list: Path | str | Sequence[str] | None = None,
     image_options: Mapping[str, Any] | None = None,
     mapper_options: Mapping[str, Any] | None = None,
     mapper: str = "incremental",
     intrinsics: Path | Mapping[str, pycolmap.Camera] | None = None,
     seed: int = 0,
+    refine_principal_point: bool = False,
 ) -> pycolmap.Reconstruction:
     """Reconstruct poses and points from matched images.
 
@@ -185,12 +223,14 @@ def main(
         verbose: show COLMAP's log.
         skip_geometric_verification: trust all matches.
         min_match_score: drop matches that score no more than this.
-        image_list: image names; default all images of the folder.
+        image_list: image names or a list file; default all images of the folder.
         image_options: fields of ``pycolmap.ImageReaderOptions``.
         mapper_options: fields of ``pycolmap.IncrementalPipelineOptions`` or ``GlobalPipelineOptions``.
         mapper: ``incremental``, or ``global`` (GLOMAP).
         intrinsics: known intrinsics, as a query list or by image name; they are kept fixed.
         seed: seed of random sampling.
+        refine_principal_point: once the model is complete, refine unknown cameras that at least ten
+            images share once more, with their principal points.
 
     Returns:
         The largest model.
@@ -198,33 +238,82 @@ def main(
     Raises:
         MissingInputError: an input does not exist.
         ReconstructionError: no model; the message says how far the matches got.
+        InputError: unreadable images, pairs of other images, or a wrong option.
+        DiskFullError, UnwritableError: a model that `sfm_dir` holds already is kept.
     """
     require_files(image_dir=image_dir, pairs=pairs, features=features, matches=matches)
     if mapper not in MAPPERS:
         raise InputError(f"Unknown mapper '{mapper}': use one of {', '.join(MAPPERS)}.")
-    sfm_dir = make_dir(Path(sfm_dir))
+    sfm_dir = Path(sfm_dir)
     database_path = sfm_dir / "database.db"
-    names = list(image_list) if image_list is not None else list_images(image_dir)
+    names = resolve_image_names(Path(image_dir), image_list)
     if intrinsics is not None and not isinstance(intrinsics, Mapping):
         intrinsics = dict(read_query_list(Path(intrinsics)))
-    ids, known_cameras = import_images(
-        Path(image_dir), database_path, camera_mode, names, image_options, intrinsics
-    )
-    listed = pairs_in_database(read_pairs(pairs), ids, Path(pairs))
-    statistics = _fill_database(
-        database_path, ids, listed, Path(features), Path(matches), min_match_score, skip_geometric_verification
-    )
-    if not skip_geometric_verification:
-        verify_by_estimation(database_path, listed, seed, verbose)
-    options: dict[str, Any] = {"random_seed": seed, "num_threads": min(os.cpu_count() or 1, 16)}
+    options = _mapper_options(mapper, names, intrinsics or {}, seed)
+    merge_options(options, mapper_options or {})
+    fill_options(_empty_options(mapper), options)
+    require_writable(sfm_dir)
+    with explaining_database(database_path):
+        ids, known_cameras = import_images(
+            Path(image_dir), database_path, camera_mode, names, image_options, intrinsics
+        )
+        listed = pairs_in_database(read_pairs(pairs), ids, Path(pairs))
+        statistics = _fill_database(
+            database_path,
+            ids,
+            listed,
+            Path(features),
+            Path(matches),
+            min_match_score,
+            skip_geometric_verification,
+        )
+        if not skip_geometric_verification:
+            verify_by_estimation(database_path, listed, seed, verbose)
     if mapper == "incremental" and known_cameras:
-        options["constant_cameras"] = known_cameras
-    elif known_cameras and set(names) <= set(intrinsics or ()):
-        options["mapper"] = {"bundle_adjustment": {"refine_focal_length": False, "refine_extra_params": False}}
-    options.update(mapper_options or {})
+        options.setdefault("constant_cameras", known_cameras)
     model = run_mapper(sfm_dir, database_path, Path(image_dir), mapper, options, verbose, statistics)
-    logger.info("Reconstructed %d of %d images in %s:\n%s", model.num_reg_images(), len(ids), sfm_dir, model.summary())
+    if refine_principal_point and not known_cameras:
+        refine_principal_points(model, verbose)
+    write_model(model, sfm_dir)
+    logger.info(
+        "Reconstructed %d of %d images in %s:\n%s",
+        model.num_reg_images(),
+        len(ids),
+        sfm_dir,
+        model.summary(),
+    )
     return model
+
+
+def _empty_options(mapper: str) -> Any:
+    is_global = mapper == "global"
+    return pycolmap.GlobalPipelineOptions() if is_global else pycolmap.IncrementalPipelineOptions()
+
+
+def _mapper_options(
+    mapper: str, names: Sequence[str], intrinsics: Mapping[str, pycolmap.Camera], seed: int
+) -> dict[str, Any]:
+    options: dict[str, Any] = {"random_seed": seed, "num_threads": min(os.cpu_count() or 1, 16)}
+    known = [name for name in names if name in intrinsics]
+    if mapper == "global" and known:
+        if len(known) < len(names):
+            raise InputError(
+                f"`intrinsics` has {len(known)} of {len(names)} images, but the global mapper refines the"
+                " cameras of all images or of none: complete the list, or use the incremental mapper."
+            )
+        options["mapper"] = {
+            "bundle_adjustment": {"refine_focal_length": False, "refine_extra_params": False}
+        }
+    return options
+
+
+def merge_options(target: dict[str, Any], options: Mapping[str, Any]) -> None:
+    """Set nested `options` in `target` without dropping what it holds besides."""
+    for key, value in options.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            merge_options(target[key], value)
+        else:
+            target[key] = value
 
 
 def _fill_database(
@@ -249,6 +338,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--camera_mode", default="AUTO", choices=list(pycolmap.CameraMode.__members__))
     parser.add_argument("--mapper", default="incremental", choices=MAPPERS)
     parser.add_argument("--intrinsics", type=Path, help="list `name MODEL width height params…`, kept fixed")
+    parser.add_argument("--refine_principal_point", action="store_true")
     parser.add_argument("--skip_geometric_verification", action="store_true")
     parser.add_argument("--min_match_score", type=float)
     parser.add_argument("--seed", type=int, default=0)

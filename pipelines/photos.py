@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pycolmap
+from PIL import ExifTags, Image
 
 from hloc_ext import (
     logger,
@@ -164,6 +165,30 @@ def map_pairs(run: Run, names: Sequence[str], reference: pycolmap.Reconstruction
     return output
 
 
+def choose_camera_mode(root: Path, names: Sequence[str]) -> str:
+    """Which map photos share a camera, from their sizes and EXIF tags.
+
+    One camera for all photos if they agree, else one per folder if those of each folder agree, else
+    COLMAP's AUTO. A shared camera makes a small reconstruction several times more accurate.
+    """
+    by_folder: dict[str, set[tuple[str, ...]]] = {}
+    for name in names:
+        by_folder.setdefault(Path(name).parent.as_posix(), set()).add(camera_signature(root / name))
+    if len(set.union(*by_folder.values())) == 1:
+        return "SINGLE"
+    return "PER_FOLDER" if all(len(kinds) == 1 for kinds in by_folder.values()) else "AUTO"
+
+
+def camera_signature(path: Path) -> tuple[str, ...]:
+    """Size, maker, model and focal length of a photo, as far as EXIF tells."""
+    with Image.open(path) as image:
+        exif = image.getexif()
+        details = exif.get_ifd(ExifTags.IFD.Exif)
+        tags = [exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model)]
+        tags += [details.get(ExifTags.Base.FocalLength), details.get(ExifTags.Base.FocalLengthIn35mmFilm)]
+        return (*(str(v) for v in image.size), *(str(tag) for tag in tags))
+
+
 def build_map(
     run: Run,
     photos: Photos,
@@ -187,13 +212,14 @@ def build_map(
     else:
         pairs = map_pairs(run, names, None, args.num_covis)
     matches = run.match(photos.root, pairs, "map")
+    camera_mode = args.camera_mode or choose_camera_mode(photos.root, names)
     sfm_dir = make_dir(run.outputs / f"sfm_{run.name}")
     inputs = {
         "pairs": read_pairs(pairs),
         "matches": matches,
         "reference": reference_path,
         "mapper": args.mapper,
-        "camera_mode": args.camera_mode,
+        "camera_mode": camera_mode,
         "seed": args.seed,
     }
 
@@ -205,9 +231,10 @@ def build_map(
                 pairs,
                 run.features,
                 matches,
-                pycolmap.CameraMode.__members__[args.camera_mode],
+                pycolmap.CameraMode.__members__[camera_mode],
                 image_list=names,
                 mapper=args.mapper,
+                refine_principal_point=True,
                 seed=args.seed,
             )
         else:
@@ -354,7 +381,11 @@ def build_parser() -> argparse.ArgumentParser:
     queries.add_argument("--query_every", type=int, metavar="N", help="take every n-th photo as a query")
     parser.add_argument("--reference_model", type=Path, help="COLMAP model with known poses of the map photos")
     parser.add_argument("--mapper", choices=reconstruction.MAPPERS, default="incremental")
-    parser.add_argument("--camera_mode", choices=list(pycolmap.CameraMode.__members__), default="AUTO")
+    parser.add_argument(
+        "--camera_mode",
+        choices=list(pycolmap.CameraMode.__members__),
+        help="which map photos share a camera; default by their sizes and EXIF tags",
+    )
     parser.add_argument("--num_covis", type=int, default=20, help="pairs per map photo, above 60 photos")
     parser.add_argument("--num_loc", type=int, default=20, help="map photos to match a query with")
     add_common_arguments(parser)
