@@ -38,6 +38,14 @@ class SIFT(BaseModel):
         self.register_buffer("device_of_model", torch.empty(0), persistent=False)
         self._local = threading.local()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # pycolmap's extractors, one per thread, can be neither copied nor pickled.
+        return {key: value for key, value in self.__dict__.items() if key != "_local"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._local = threading.local()
+
     def _extractor(self) -> pycolmap.Sift:
         if not hasattr(self._local, "sift"):
             norm = pycolmap.Normalization
