@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,9 @@ from .formats.colmap import model_files, read_model
 logger = logging.getLogger(__name__)
 
 CACHE_NAME = "localization_map.npz"
+
+#: What numpy raises on a file that is truncated, damaged, or from another version of this module.
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass
@@ -80,7 +85,7 @@ class LocalizationMap:
                     if np.array_equal(data["stamp"], stamp):
                         fields = {key: data[key] for key in data.files if key not in ("stamp", "names")}
                         return cls(names=data["names"].tolist(), **fields)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except UNREADABLE as error:
                 logger.warning("Ignoring the unreadable cache %s (%s).", cache, error)
         built = cls.from_model(read_model(model_dir))
         try:
