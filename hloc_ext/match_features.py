@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,24 @@ def new_pairs(pairs: Iterable[Pair], existing: Iterable[str]) -> list[Pair]:
         for a, b in unique_pairs(pairs)
         if not {key for sep in "/_" for key in (names_to_pair(a, b, sep), names_to_pair(b, a, sep))} & known
     ]
+
+
+def stored_orders(pairs: Iterable[Pair], existing: Container[str]) -> list[tuple[Pair, bool]]:
+    """Pairs to match again, each in the order or orders in which a match file holds it.
+
+    A pair stored as (b, a) that was written again as (a, b) would leave the old matches in the file.
+
+    Returns:
+        Pairs, and whether each is swapped with respect to `pairs`.
+    """
+    orders = []
+    for a, b in pairs:
+        reverse = names_to_pair(b, a) in existing
+        if not reverse or names_to_pair(a, b) in existing:
+            orders.append(((a, b), False))
+        if reverse:
+            orders.append(((b, a), True))
+    return orders
 
 
 def to_tensors(record: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
@@ -84,24 +102,27 @@ def match_from_paths(
 
     Raises:
         MissingInputError: a file, or the features of an image, are absent.
-        InputError: two image names share HLOC's pair key, or the list is empty.
+        InputError: two image names share HLOC's pair key, or the list holds no pair.
     """
     conf = get_conf("matchers", conf)
     all_pairs = read_pairs(pairs_path)
     if not all_pairs:
         raise InputError(f"The list of pairs {pairs_path} is empty: nothing to match.")
+    if not unique_pairs(all_pairs):
+        raise InputError(f"The list of pairs {pairs_path} pairs images with themselves only.")
     check_pair_keys(name for pair in all_pairs for name in pair)
     with H5Writer(match_path) as writer:
-        pairs = new_pairs(all_pairs, () if overwrite else writer.names)
-        if not pairs:
+        jobs = stored_orders(new_pairs(all_pairs, () if overwrite else writer.names), writer.names)
+        if not jobs:
             logger.info("All pairs of %s are in %s.", pairs_path, match_path)
             return match_path
-        logger.info("Matching %d pairs with '%s' to %s.", len(pairs), conf["output"], match_path)
+        logger.info("Matching %d pairs with '%s' to %s.", len(jobs), conf["output"], match_path)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         with FeatureReader(feature_path_q) as query, FeatureReader(feature_path_ref) as reference:
             model = load_model("matchers", conf).to(device)
-            for name0, name1 in tqdm(pairs, desc=conf["output"], smoothing=0.1):
-                features0, features1 = to_tensors(query.record(name0)), to_tensors(reference.record(name1))
+            for (name0, name1), is_swapped in tqdm(jobs, desc=conf["output"], smoothing=0.1):
+                first, second = (reference, query) if is_swapped else (query, reference)
+                features0, features1 = to_tensors(first.record(name0)), to_tensors(second.record(name1))
                 prediction = model(join_pair(features0, features1, device))
                 writer.write(names_to_pair(name0, name1), to_record(prediction))
     return match_path
@@ -131,7 +152,7 @@ def main(
         Path of the match file.
     """
     pairs = Path(pairs)
-    if isinstance(features, Path) or Path(features).exists():
+    if isinstance(features, Path) or features.endswith(".h5") or Path(features).is_file():
         features_q = Path(features)
         if matches is None:
             raise InputError("`features` is a file, so give the output file `matches` too.")
