@@ -16,8 +16,8 @@ import torch
 from tqdm import tqdm
 
 from .confs import extractors as confs
-from .errors import CorruptFileError, MissingInputError
-from .formats.h5 import H5Writer
+from .errors import CorruptFileError, InputError, MissingInputError
+from .formats.h5 import H5Writer, record_key
 from .formats.images import exif_orientation, list_images, prefetch, read_image, resize_image
 from .formats.lists import read_image_list
 from .host import get_conf, load_model
@@ -61,10 +61,16 @@ def prepare_image(image: Path | np.ndarray, preprocessing: Mapping[str, Any]) ->
         image: image file, or H×W×3 (RGB) or H×W uint8 array.
         preprocessing: ``grayscale``, ``resize_max`` (longest side, pixels), ``resize_force`` (also
             enlarge), ``interpolation``.
+
+    Raises:
+        MissingInputError, CorruptFileError: the file cannot be read.
+        InputError: the array is no such image.
     """
     conf = {**default_preprocessing, **preprocessing}
     if isinstance(image, Path):
         image = read_image(image, conf["grayscale"])
+    elif image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
+        raise InputError(f"Expected an H×W×3 or H×W array of uint8, got {image.shape} of {image.dtype}.")
     elif conf["grayscale"] and image.ndim == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     elif not conf["grayscale"] and image.ndim == 2:
@@ -73,7 +79,7 @@ def prepare_image(image: Path | np.ndarray, preprocessing: Mapping[str, Any]) ->
     size = image.shape[1::-1]
     if conf["resize_max"] and (conf["resize_force"] or max(size) > conf["resize_max"]):
         scale = conf["resize_max"] / max(size)
-        width, height = (max(1, int(round(x * scale))) for x in size)
+        width, height = (max(1, round(x * scale)) for x in size)
         image = resize_image(image, (width, height), conf["interpolation"])
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
     return PreparedImage(torch.from_numpy(np.ascontiguousarray(image / 255.0))[None], np.array(size))
@@ -90,7 +96,7 @@ def resolve_image_names(image_dir: Path, image_list: Path | str | Sequence[str] 
     if isinstance(image_list, (str, Path)):
         names = read_image_list(Path(image_list))
     else:
-        names = [Path(name).as_posix() for name in image_list]
+        names = list(dict.fromkeys(Path(name).as_posix() for name in image_list))
     missing = [name for name in names if not (Path(image_dir) / name).exists()]
     if missing:
         shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
@@ -160,7 +166,7 @@ def to_record(
             for key, value in record.items():
                 if key == "descriptors":
                     record[key] = value[:, keep]
-                elif key != "image_size" and len(value) == num_keypoints:
+                elif key not in ("image_size", "global_descriptor") and len(value) == num_keypoints:
                     record[key] = value[keep]
         attributes["keypoints"] = {"uncertainty": float(detection_noise * image.scale.mean())}
     for key in HALF_KEYS:
@@ -183,7 +189,9 @@ def _raise_unreadable(failures: dict[str, Exception], num_done: int, skip_unread
     if not failures:
         return
     lines = "\n".join(f"  {error}" for error in failures.values())
-    text = f"{len(failures)} image(s) could not be read; features of the other {num_done} are stored:\n{lines}"
+    text = (
+        f"{len(failures)} image(s) could not be read; features of the other {num_done} are stored:\n{lines}"
+    )
     if not skip_unreadable:
         raise CorruptFileError(text)
     logger.warning(text)
@@ -241,8 +249,13 @@ def main(
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model("extractors", conf).to(device)
         if getattr(model, "needs_fit", False):
-            readable = (image for image in _readable(image_dir, todo, conf["preprocessing"]))
-            _fit_on_images(model, feature_path.with_suffix(".vocabulary.safetensors"), readable)
+            vocabulary = feature_path.with_suffix(".vocabulary.safetensors")
+            if not vocabulary.exists() and not writer.names <= {record_key(name) for name in todo}:
+                raise MissingInputError(
+                    f"{feature_path} holds features made with the vocabulary {vocabulary}, which is gone:"
+                    " bring it back, or delete the feature file and extract all images again."
+                )
+            _fit_on_images(model, vocabulary, _readable(image_dir, todo, conf["preprocessing"]))
         failures: dict[str, Exception] = {}
         extract = _extraction(model, device, image_dir, conf, as_half, mask_dir)
         progress = tqdm(total=len(todo), desc=conf["output"])
