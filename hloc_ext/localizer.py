@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,9 @@ from .match_features import join_pair, to_tensors
 from .pose_estimation import EstimatorConf
 
 DESCRIPTION_NAME = "map.json"
+
+#: Returns the image in grey (True) or colour, uint8.
+Decoder = Callable[[bool], np.ndarray]
 
 
 @dataclass
@@ -106,9 +111,9 @@ class Localizer:
         descriptors = read_global_descriptors([descriptors_path], self.map.names)
         self._descriptors = torch.from_numpy(descriptors)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._extractor = load_model("extractors", self.description.feature_conf).to(self._device)
-        self._matcher = load_model("matchers", self.description.matcher_conf).to(self._device)
-        self._retriever = load_model("extractors", self.description.retrieval_conf).to(self._device)
+        self._extractor: Any = load_model("extractors", self.description.feature_conf).to(self._device)
+        self._matcher: Any = load_model("matchers", self.description.matcher_conf).to(self._device)
+        self._retriever: Any = load_model("extractors", self.description.retrieval_conf).to(self._device)
         if getattr(self._retriever, "needs_fit", False):
             self._retriever.load(descriptors_path.with_suffix(".vocabulary.safetensors"))
 
@@ -136,20 +141,20 @@ class Localizer:
             InputError: the camera is for another image size.
         """
         focal_unknown = False
+        decode = decoder(image)
+        height, width = decode(self._takes_grey(self.description.feature_conf)).shape[:2]
         if isinstance(image, (str, Path)):
             name = Path(image).name
             if camera is None:
                 camera, focal_unknown = camera_from_image(Path(image))
-            image = read_image(Path(image))
-        height, width = image.shape[:2]
         if camera is None:
             camera, focal_unknown = default_camera(width, height), True
         if (camera.width, camera.height) != (width, height):
             raise InputError(
                 f"'{name}' has {width}×{height} pixels, its camera is for {camera.width}×{camera.height}."
             )
-        query = self._extract(self._extractor, self.description.feature_conf, image)
-        retrieved = self.retrieve(image)
+        query = self._extract(self._extractor, self.description.feature_conf, decode)
+        retrieved = self._retrieve(decode)
         matches = [self._match(query, self.map.names[i]) for i in retrieved]
         return localize_query(
             self.map,
@@ -164,24 +169,38 @@ class Localizer:
         )[0]
 
     @torch.no_grad()
-    def retrieve(self, image: np.ndarray) -> list[int]:
-        """Numbers of the most similar map images, best first."""
-        record = self._extract(self._retriever, self.description.retrieval_conf, image)
+    def retrieve(self, image: Path | str | np.ndarray) -> list[int]:
+        """Numbers of the map images most similar to a file or uint8 array, best first."""
+        return self._retrieve(decoder(image))
+
+    def _retrieve(self, decode: Decoder) -> list[int]:
+        record = self._extract(self._retriever, self.description.retrieval_conf, decode)
         similarity = self._descriptors @ torch.from_numpy(record["global_descriptor"]).float()
         order = torch.argsort(similarity, descending=True, stable=True)
         return order[: self.num_loc].tolist()
 
-    def _extract(self, model: Any, conf: dict[str, Any], image: np.ndarray) -> dict[str, np.ndarray]:
-        prepared = prepare_image(image, conf["preprocessing"])
+    @staticmethod
+    def _takes_grey(conf: dict[str, Any]) -> bool:
+        return bool(conf["preprocessing"].get("grayscale"))
+
+    def _extract(self, model: Any, conf: dict[str, Any], decode: Decoder) -> dict[str, np.ndarray]:
+        prepared = prepare_image(decode(self._takes_grey(conf)), conf["preprocessing"])
         prediction = model({"image": prepared.tensor.to(self._device)})
         return to_record(prediction, prepared, getattr(model, "detection_noise", 1.0), as_half=True)[0]
 
     def _match(self, query: dict[str, np.ndarray], other: str) -> np.ndarray:
         """M×2 indices of matching keypoints (query, map image)."""
-        inputs = [to_tensors(query), to_tensors(self._features.record(other))]
-        matches0 = self._matcher(join_pair(*inputs, self._device))["matches0"][0].cpu().numpy()
+        inputs = join_pair(to_tensors(query), to_tensors(self._features.record(other)), self._device)
+        matches0 = self._matcher(inputs)["matches0"][0].cpu().numpy()
         index = np.flatnonzero(matches0 > -1)
         return np.stack([index, matches0[index]], -1)
+
+
+def decoder(image: Path | str | np.ndarray) -> Decoder:
+    """How to obtain the pixels of a file, each form decoded once and as the stages do, or of an array."""
+    if isinstance(image, (str, Path)):
+        return functools.cache(functools.partial(read_image, Path(image)))
+    return lambda grayscale: image
 
 
 def default_camera(width: int, height: int) -> pycolmap.Camera:
