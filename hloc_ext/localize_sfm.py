@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
+from .errors import InputError
 from .formats.features import FeatureReader
 from .formats.lists import format_camera, read_query_list
 from .formats.matches import MatchReader
 from .formats.pairs import read_retrieval
-from .formats.results import QueryResult, Status, write_log, write_poses
+from .formats.results import QueryResult, Status, result_names, write_log, write_poses
 from .localization_map import LocalizationMap, check_keypoint_counts
 from .pose_estimation import ESTIMATORS, EstimatorConf, PoseEstimate, estimate_pose, rejection
-from .triangulation import require_files
+from .triangulation import require_files, require_writable
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,11 @@ def collect_correspondences(
         if len(pairs) == 0:
             continue
         check_keypoint_counts(localization_map, image, int(pairs[:, 1].max()), where)
+        if pairs[:, 0].max() >= len(keypoints):
+            raise InputError(
+                f"{where}: a match points to keypoint {pairs[:, 0].max()} of a query with {len(keypoints)}"
+                " keypoints: the matches were made with other features. Match again with `--overwrite`."
+            )
         point = localization_map.rows_of(image)[pairs[:, 1]]
         query_indices.append(pairs[point >= 0, 0])
         rows.append(point[point >= 0].astype(np.int64))
@@ -120,17 +127,16 @@ def localize_query(
     if covisibility_clustering:
         groups = localization_map.covisibility_clusters(images)
     matches_of = dict(zip(images, matches, strict=True))
-    best: tuple[PoseEstimate | None, Correspondences | None] = (None, None)
+    estimate: PoseEstimate | None = None
+    correspondences: Correspondences | None = None
     for group in groups:
-        correspondences = collect_correspondences(
+        candidates = collect_correspondences(
             localization_map, keypoints, group, [matches_of[i] for i in group], where
         )
-        points3D = localization_map.points[correspondences.rows]
-        estimate = estimate_pose(correspondences.points2D, points3D, camera, conf, focal_unknown)
-        inliers = estimate.num_inliers if estimate else -1
-        if best[1] is None or inliers > (best[0].num_inliers if best[0] else -1):
-            best = estimate, correspondences
-    estimate, correspondences = best
+        points3D = localization_map.points[candidates.rows]
+        pose = estimate_pose(candidates.points2D, points3D, camera, conf, focal_unknown)
+        if correspondences is None or _num_inliers(pose) > _num_inliers(estimate):
+            estimate, correspondences = pose, candidates
     num_matches = len(correspondences) if correspondences else 0
     reason = rejection(estimate, num_matches, conf)
     result = QueryResult(
@@ -138,7 +144,7 @@ def localize_query(
         Status.FAILED,
         num_matches=num_matches,
         reason=reason,
-        estimator={**conf.describe(), "covisibility_clustering": covisibility_clustering},
+        estimator=describe_estimator(conf, covisibility_clustering),
         camera=format_camera(camera),
         retrieved=[localization_map.names[i] for i in images],
     )
@@ -155,6 +161,15 @@ def localize_query(
             result.set_pose(localization_map.pose(images[0]))
     result.seconds = time.perf_counter() - start
     return result, estimate, correspondences
+
+
+def _num_inliers(estimate: PoseEstimate | None) -> int:
+    return -1 if estimate is None else estimate.num_inliers
+
+
+def describe_estimator(conf: EstimatorConf, covisibility_clustering: bool) -> dict[str, Any]:
+    """All settings behind a pose, for the log."""
+    return {**conf.describe(), "covisibility_clustering": covisibility_clustering}
 
 
 def retrieved_images(localization_map: LocalizationMap, query: str, names: Sequence[str]) -> list[int]:
@@ -211,12 +226,13 @@ def main(
 
     Raises:
         MissingInputError: an input file, or the matches of a retrieved pair, are absent.
+        InputError: the queries, or matches and features, do not fit together.
+        UnwritableError: the results cannot be written; checked before the work starts.
     """
     require_files(retrieval=retrieval, features=features, matches=matches)
     if isinstance(queries, (str, Path)):
         queries = read_query_list(Path(queries))
     ranked = read_retrieval(Path(retrieval))
-    logger.info("Reading the map.")
     if isinstance(reference_sfm, pycolmap.Reconstruction):
         reference_sfm = LocalizationMap.from_model(reference_sfm)
     elif not isinstance(reference_sfm, LocalizationMap):
@@ -225,15 +241,17 @@ def main(
         estimator, ransac_thresh, min_inliers, min_inlier_ratio, refine_focal, seed, dict(config or {})
     )
     unknown = set(focal_unknown)
+    result_names([name for name, _ in queries], Path(results), prepend_camera_name)
+    require_writable(Path(results).parent)
     with FeatureReader(features, max_cache_bytes=0) as reader, MatchReader(matches) as match_reader:
         localize = _QueryLocalizer(
             reference_sfm, reader, match_reader, ranked, conf, covisibility_clustering, unknown
         )
         with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
             outcomes = list(tqdm(pool.map(localize, queries), total=len(queries), desc="localize"))
+    write_log(Path(f"{results}_logs.jsonl"), outcomes)
     poses = {o.name: o.cam_from_world for o in outcomes if o.cam_from_world is not None}
     write_poses(poses, Path(results), prepend_camera_name)
-    write_log(Path(f"{results}_logs.jsonl"), outcomes)
     counts = Counter(o.status.value for o in outcomes)
     logger.info(
         "%d of %d queries localized, %d fallback, %d failed; poses in %s.",
@@ -257,6 +275,7 @@ class _QueryLocalizer:
     conf: EstimatorConf
     covisibility_clustering: bool
     focal_unknown: set[str]
+    reading: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, query: tuple[str, pycolmap.Camera]) -> QueryResult:
         name, camera = query
@@ -272,13 +291,16 @@ class _QueryLocalizer:
             logger.warning("%s: %s.", name, reason)
             return self._without_matches(name, camera, images, reason)
         names = [self.localization_map.names[i] for i in images]
+        with self.reading:  # HDF5 reads one dataset at a time anyway
+            keypoints = self.features.keypoints(name)
+            matches = [self.matches.indices(name, other) for other in names]
         return localize_query(
             self.localization_map,
             name,
             camera,
-            self.features.keypoints(name),
+            keypoints,
             images,
-            [self.matches.get(name, other)[0] for other in names],
+            matches,
             self.conf,
             self.covisibility_clustering,
             name in self.focal_unknown,
@@ -288,7 +310,10 @@ class _QueryLocalizer:
     def _without_matches(
         self, name: str, camera: pycolmap.Camera, images: Sequence[int], reason: str
     ) -> QueryResult:
-        result = QueryResult(name, Status.FAILED, reason=reason, camera=format_camera(camera))
+        estimator = describe_estimator(self.conf, self.covisibility_clustering)
+        result = QueryResult(
+            name, Status.FAILED, reason=reason, estimator=estimator, camera=format_camera(camera)
+        )
         if images:
             result.status = Status.FALLBACK
             result.set_pose(self.localization_map.pose(images[0]))

@@ -46,10 +46,17 @@ class EstimatorConf:
             raise InputError(f"Unknown estimator '{self.estimator}': use one of {', '.join(ESTIMATORS)}.")
         if self.estimator == "poselib" and (self.refine_focal or self.options):
             raise InputError("`refine_focal` and `options` need the estimator 'pycolmap'.")
+        self.version  # noqa: B018 - a missing package is better known before the work
+
+    @property
+    def version(self) -> str:
+        """Version of the estimator's library."""
+        library = _poselib() if self.estimator == "poselib" else pycolmap
+        return library.__version__
 
     def describe(self) -> dict[str, Any]:
         """All settings, with the version of the library."""
-        return {**asdict(self), "version": pycolmap.__version__ if self.estimator == "pycolmap" else _poselib().__version__}
+        return {**asdict(self), "version": self.version}
 
 
 @dataclass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import logging
-import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import pycolmap
 
 from .colmap_log import quiet_colmap
 from .errors import InputError, MissingInputError, ReconstructionError
-from .formats.atomic import make_dir
-from .formats.colmap import image_ids, read_model
+from .formats.atomic import DiskFullError, explaining, make_dir
+from .formats.colmap import image_ids, read_model, write_model
 from .formats.pairs import Pair, read_pairs
 from .two_view_geometry import (
     MatchStatistics,
@@ -60,21 +60,32 @@ def verify_by_estimation(
         pycolmap.verify_matches(database_path, pairs_path, options=options)
 
 
-def replace_model(sfm_dir: Path, run: Callable[[Path], pycolmap.Reconstruction]) -> pycolmap.Reconstruction:
-    """Let `run(folder)` make a model and put its files in `sfm_dir` only when it is complete."""
-    with tempfile.TemporaryDirectory(dir=sfm_dir, prefix=".model-") as folder:
-        model = run(Path(folder))
-        model.write(folder)
-        for file in sorted(Path(folder).glob("*.bin"), key=lambda f: f.stem == "points3D"):
-            shutil.move(file, sfm_dir / file.name)
-    return model
-
-
 def require_files(**paths: Path) -> None:
     """Raise MissingInputError naming the first argument whose path does not exist."""
     for name, path in paths.items():
         if not Path(path).exists():
             raise MissingInputError(f"`{name}`: {path} does not exist. Run the stage that writes it first.")
+
+
+def require_writable(folder: Path) -> None:
+    """Create `folder`; raise UnwritableError or DiskFullError if no file can be made in it."""
+    make_dir(folder)
+    with explaining(folder), tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+@contextlib.contextmanager
+def explaining_database(database_path: Path) -> Iterator[None]:
+    """Turn SQLite's complaint about a full disk into an error that names the database."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "disk is full" not in str(error) and "disk I/O error" not in str(error):
+            raise
+        raise DiskFullError(
+            f"No space left on device while writing {database_path}: free some space and run the same"
+            " command again."
+        ) from error
 
 
 def main(
@@ -117,6 +128,8 @@ def main(
     Raises:
         MissingInputError: an input does not exist.
         ReconstructionError: no point was triangulated; the message says how far the matches got.
+        InputError: a pair names an image that the model lacks, or an option is wrong.
+        DiskFullError, UnwritableError: a model that `sfm_dir` holds already is kept.
     """
     require_files(reference_model=reference_model, pairs=pairs, features=features, matches=matches)
     if verification is None:
@@ -124,23 +137,26 @@ def main(
         verification = "skip" if skip_geometric_verification else verification
     if verification not in VERIFICATIONS:
         raise InputError(f"Unknown verification '{verification}': use one of {', '.join(VERIFICATIONS)}.")
-    sfm_dir = make_dir(Path(sfm_dir))
-    database_path = sfm_dir / "database.db"
-    reference = read_model(Path(reference_model))
-    create_database(database_path, reference)
-    statistics = _fill_database(
-        database_path,
-        reference,
-        pairs_in_database(read_pairs(pairs), image_ids(reference), Path(pairs)),
-        Path(features),
-        Path(matches),
-        min_match_score,
-        verification,
-        seed,
-        verbose,
-    )
-    logger.info("Matches: %s.", statistics)
+    sfm_dir = Path(sfm_dir)
     options = pipeline_options({"random_seed": seed, **(mapper_options or {})})
+    reference = read_model(Path(reference_model))
+    listed = pairs_in_database(read_pairs(pairs), image_ids(reference), Path(pairs))
+    require_writable(sfm_dir)
+    database_path = sfm_dir / "database.db"
+    with explaining_database(database_path):
+        create_database(database_path, reference)
+        statistics = _fill_database(
+            database_path,
+            reference,
+            listed,
+            Path(features),
+            Path(matches),
+            min_match_score,
+            verification,
+            seed,
+            verbose,
+        )
+    logger.info("Matches: %s.", statistics)
 
     def run(folder: Path) -> pycolmap.Reconstruction:
         with quiet_colmap(verbose):
@@ -154,19 +170,17 @@ def main(
 def run_checked(
     sfm_dir: Path, run: Callable[[Path], pycolmap.Reconstruction], statistics: MatchStatistics
 ) -> pycolmap.Reconstruction:
-    """Triangulate through `run`, store the model, and refuse one without points."""
-
-    def run_nonempty(folder: Path) -> pycolmap.Reconstruction:
-        model = run(folder)
-        if model.num_points3D() == 0:
-            raise ReconstructionError(
-                f"Triangulation in {sfm_dir} gave 0 points from {statistics}. If few matches agree with"
-                " the poses, check that poses, intrinsics and images belong together (same resolution,"
-                " no EXIF rotation); if there are few matches, use more pairs or another matcher."
-            )
-        return model
-
-    return replace_model(sfm_dir, run_nonempty)
+    """Triangulate through `run(temporary folder)`, store the model, and refuse one without points."""
+    with tempfile.TemporaryDirectory(dir=sfm_dir, prefix=".model-") as folder:
+        model = run(Path(folder))
+    if model.num_points3D() == 0:
+        raise ReconstructionError(
+            f"Triangulation in {sfm_dir} gave 0 points from {statistics}. If few matches agree with"
+            " the poses, check that poses, intrinsics and images belong together (same resolution,"
+            " no EXIF rotation); if there are few matches, use more pairs or another matcher."
+        )
+    write_model(model, sfm_dir)
+    return model
 
 
 def _fill_database(
@@ -214,9 +228,11 @@ def fill_options(target: Any, options: Mapping[str, Any]) -> Any:
     for key, value in options.items():
         if key not in allowed:
             raise InputError(f"COLMAP's {type(target).__name__} has no '{key}'; it has {sorted(allowed)}.")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and isinstance(allowed[key], Mapping):
             fill_options(getattr(target, key), value)
             continue
+        if isinstance(allowed[key], str) and isinstance(value, (tuple, list)):
+            value = ",".join(str(v) for v in value)  # COLMAP's form of lists, as in camera_params
         try:
             setattr(target, key, value)
         except TypeError:
@@ -231,7 +247,7 @@ def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
     """Parse ``key=value`` arguments; ``mapper.key=value`` sets a nested option.
 
     Raises:
-        InputError: an argument without ``=``.
+        InputError: an argument without ``=``, or options that contradict each other.
     """
     options: dict[str, Any] = {}
     for argument in arguments:
@@ -240,12 +256,14 @@ def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
             raise InputError(f"Option '{argument}' is not of the form key=value.")
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError):
             value = text
         *parents, key = path.split(".")
         target = options
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(f"Option '{argument}': '{parent}' has a value already.")
         target[key] = value
     return options
 

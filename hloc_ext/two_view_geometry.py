@@ -28,7 +28,8 @@ def epipolar_errors(
         points0, points1: M×2 on the normalised image planes (undistorted, unit focal length).
 
     Returns:
-        M distances in image 0 and M in image 1, on the normalised planes.
+        M distances in image 0 and M in image 1, on the normalised planes; NaN where there is no
+        epipolar line, as between images of one camera centre.
     """
     essential = pycolmap.essential_matrix_from_pose(cam1_from_cam0)
     homogeneous0 = np.column_stack([points0, np.ones(len(points0))])
@@ -36,7 +37,10 @@ def epipolar_errors(
     lines1 = homogeneous0 @ essential.T
     lines0 = homogeneous1 @ essential
     residual = np.abs(np.einsum("ij,ij->i", homogeneous0, lines0))
-    return residual / np.linalg.norm(lines0[:, :2], axis=1), residual / np.linalg.norm(lines1[:, :2], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        errors0 = residual / np.linalg.norm(lines0[:, :2], axis=1)
+        errors1 = residual / np.linalg.norm(lines1[:, :2], axis=1)
+    return errors0, errors1
 
 
 @dataclass
@@ -123,8 +127,9 @@ def import_matches(
             matches, scores = reader.get(name0, name1)
             if min_match_score is not None:
                 matches = matches[scores > min_match_score]
-            nums = (database.num_keypoints_for_image(i) for i in (id0, id1))
-            check_indices(matches, *nums, f"{matches_path} with {features_path}, pair ({name0}, {name1})")
+            num0, num1 = database.num_keypoints_for_image(id0), database.num_keypoints_for_image(id1)
+            where = f"{matches_path} with {features_path}, pair ({name0}, {name1})"
+            check_indices(matches, num0, num1, where)
             database.write_matches(id0, id1, matches.astype(np.uint32))
             if as_verified:
                 database.write_two_view_geometry(id0, id1, verified_geometry(matches))
@@ -167,7 +172,9 @@ def verify_with_known_poses(
     """
     statistics = MatchStatistics()
     normalized: dict[str, tuple[np.ndarray, float]] = {}
-    poses = {name: reference.images[i].cam_from_world() for name, i in image_ids.items()}
+    pairs = list(pairs)
+    used = {name for pair in pairs for name in pair}
+    poses = {name: reference.images[image_ids[name]].cam_from_world() for name in used}
     with (
         FeatureReader(features_path, max_cache_bytes=0) as features,
         MatchReader(matches_path) as reader,
@@ -176,18 +183,20 @@ def verify_with_known_poses(
 
         def on_normalized_plane(name: str) -> tuple[np.ndarray, float]:
             if name not in normalized:
-                camera = reference.images[image_ids[name]].camera
+                camera = reference.cameras[reference.images[image_ids[name]].camera_id]
                 keypoints = features.keypoints(name).astype(float) + 0.5  # COLMAP's pixel origin
                 points = camera.cam_from_img(keypoints) if len(keypoints) else np.zeros((0, 2))
                 threshold = camera.cam_from_img_threshold(features.uncertainty(name) * max_error)
                 normalized[name] = np.asarray(points), threshold
             return normalized[name]
 
-        for name0, name1 in tqdm(list(pairs), desc="verify by known poses"):
+        for name0, name1 in tqdm(pairs, desc="verify by known poses"):
             points0, threshold0 = on_normalized_plane(name0)
             points1, threshold1 = on_normalized_plane(name1)
-            matches, scores = reader.get(name0, name1)
-            if min_match_score is not None:
+            if min_match_score is None:
+                matches = reader.indices(name0, name1)
+            else:
+                matches, scores = reader.get(name0, name1)
                 matches = matches[scores > min_match_score]
             errors0, errors1 = epipolar_errors(
                 poses[name1] * poses[name0].inverse(), points0[matches[:, 0]], points1[matches[:, 1]]

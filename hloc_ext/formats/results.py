@@ -91,14 +91,14 @@ def result_name(query: str, prepend_camera_name: bool = False) -> str:
     return "/".join(query.split("/")[-2:] if prepend_camera_name else query.split("/")[-1:])
 
 
-def write_poses(poses: Mapping[str, pycolmap.Rigid3d], path: Path, prepend_camera_name: bool = False) -> None:
-    """Write a results file, one line per query (HLOC's ``write_poses``).
+def result_names(queries: Iterable[str], path: Path, prepend_camera_name: bool = False) -> dict[str, str]:
+    """Names of the queries in the results file `path`, each with its query.
 
     Raises:
         InputError: two queries share the name that the benchmark allows, or a name holds white space.
     """
     owner: dict[str, str] = {}
-    for query in poses:
+    for query in queries:
         name = result_name(query, prepend_camera_name)
         check_name(name)
         if name in owner:
@@ -107,6 +107,16 @@ def write_poses(poses: Mapping[str, pycolmap.Rigid3d], path: Path, prepend_camer
                 " use `--prepend_camera_name`, or rename one."
             )
         owner[name] = query
+    return owner
+
+
+def write_poses(poses: Mapping[str, pycolmap.Rigid3d], path: Path, prepend_camera_name: bool = False) -> None:
+    """Write a results file, one line per query (HLOC's ``write_poses``).
+
+    Raises:
+        InputError: see :func:`result_names`.
+    """
+    owner = result_names(poses, path, prepend_camera_name)
     write_text(path, "".join(format_pose(name, poses[query]) + "\n" for name, query in owner.items()))
 
 
