@@ -42,6 +42,15 @@ class Room:
         """True pose of an image, world→camera."""
         return self.model.find_image_with_name(name).cam_from_world()
 
+    def neighbors(self, query: str, number: int = 4) -> list[str]:
+        """Map images nearest to a query, nearest first."""
+        center = self.pose(query).inverse().translation
+
+        def distance(name: str) -> float:
+            return float(np.linalg.norm(self.pose(name).inverse().translation - center))
+
+        return sorted(self.map_names, key=distance)[:number]
+
 
 def make_texture(rng: np.random.Generator, num_texels: int = 800) -> np.ndarray:
     """Grey blobs of many sizes, num_texels×num_texels float32."""
