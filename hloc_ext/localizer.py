@@ -111,11 +111,14 @@ class Localizer:
         descriptors = read_global_descriptors([descriptors_path], self.map.names)
         self._descriptors = torch.from_numpy(descriptors)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._extractor: Any = load_model("extractors", self.description.feature_conf).to(self._device)
-        self._matcher: Any = load_model("matchers", self.description.matcher_conf).to(self._device)
-        self._retriever: Any = load_model("extractors", self.description.retrieval_conf).to(self._device)
+        self._extractor = self._load("extractors", self.description.feature_conf)
+        self._matcher = self._load("matchers", self.description.matcher_conf)
+        self._retriever = self._load("extractors", self.description.retrieval_conf)
         if getattr(self._retriever, "needs_fit", False):
             self._retriever.load(descriptors_path.with_suffix(".vocabulary.safetensors"))
+
+    def _load(self, kind: str, conf: dict[str, Any]) -> Any:
+        return load_model(kind, conf).to(self._device)
 
     @torch.no_grad()
     def localize(
