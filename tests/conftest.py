@@ -89,6 +89,4 @@ def room_map(room: Room, tmp_path_factory: pytest.TempPathFactory) -> RoomMap:
     write_model(subset(room.model, room.map_names), root / "reference")
     sfm = root / "sfm"
     triangulation.main(sfm, root / "reference", room.images, pairs, features, matches)
-    return RoomMap(
-        room, features, pairs, matches, root / "reference", sfm, queries, retrieval, query_matches
-    )
+    return RoomMap(room, features, pairs, matches, root / "reference", sfm, queries, retrieval, query_matches)

@@ -96,9 +96,7 @@ def make_room(folder: Path, num_images: int = 14, seed: int = 0) -> Room:
     textures = [make_texture(rng) for _ in range(3)]
     folder.mkdir(parents=True, exist_ok=True)
     model = pycolmap.Reconstruction()
-    camera = pycolmap.Camera(
-        camera_id=1, model="SIMPLE_RADIAL", width=SIZE[0], height=SIZE[1], params=PARAMS
-    )
+    camera = pycolmap.Camera(camera_id=1, model="SIMPLE_RADIAL", width=SIZE[0], height=SIZE[1], params=PARAMS)
     model.add_camera_with_trivial_rig(camera)
     names = [f"img{number:02d}.png" for number in range(num_images)]
     for number, name in enumerate(names):
