@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CorruptFileError, InputError, MissingInputError
-from .h5 import list_names, open_h5
+from .h5 import list_names, open_h5, read_array
 
 
 def missing_record(path: Path, name: str, key: str) -> MissingInputError:
@@ -67,14 +67,14 @@ class FeatureReader:
             self._cache.move_to_end(entry)
             return self._cache[entry]
         try:
-            value = self._fd[name][key][()]
-        except KeyError:
-            raise missing_record(self.path, name, key) from None
+            value = read_array(self._fd, f"{name}/{key}")
         except OSError as error:
             raise CorruptFileError(
                 f"{self.path}: record '{name}' cannot be read ({error}). Delete the file and run again"
                 " the stage that writes it."
             ) from error
+        if value is None:
+            raise missing_record(self.path, name, key)
         self._cache[entry] = value
         self._cache_bytes += value.nbytes
         while self._cache_bytes > self._max_cache_bytes and len(self._cache) > 1:

@@ -80,6 +80,21 @@ def list_names(path: Path) -> list[str]:
     return sorted(names)
 
 
+def read_array(fd: h5py.File, key: str) -> np.ndarray | None:
+    """Dataset `key` of an open file, or None if there is none.
+
+    It avoids h5py's objects, which take longer than the reading of an array of a few thousand numbers.
+    """
+    try:
+        dataset = h5py.h5d.open(fd.id, key.encode())
+    except KeyError:
+        return None
+    array = np.empty(dataset.shape, dataset.dtype)
+    if array.size:
+        dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
+    return array
+
+
 def record_key(name: str) -> str:
     """The form in which HDF5 stores record `name`: without leading, doubled and ``./`` slashes."""
     return "/".join(part for part in name.split("/") if part not in ("", "."))

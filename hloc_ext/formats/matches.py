@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..errors import InputError, MissingInputError
-from .h5 import open_h5
+from .h5 import open_h5, read_array
 
 
 def names_to_pair(name0: str, name1: str, separator: str = "/") -> str:
@@ -90,7 +89,7 @@ class MatchReader:
         """
         key, reverse, matches0 = self._find(name0, name1)
         matches = _pairs_of_indices(matches0, reverse)
-        scores = self._read(f"{key}/matching_scores0")
+        scores = read_array(self._fd, f"{key}/matching_scores0")
         if scores is None:
             return matches, np.ones(len(matches), np.float32)
         return matches, scores[matches[:, 1 if reverse else 0]]
@@ -103,7 +102,7 @@ class MatchReader:
     def _find(self, name0: str, name1: str) -> tuple[str, bool, np.ndarray]:
         """Key of a pair, whether the stored order is reversed, and its ``matches0``."""
         for key, reverse in _keys(name0, name1):
-            matches0 = self._read(f"{key}/matches0")
+            matches0 = read_array(self._fd, f"{key}/matches0")
             if matches0 is not None:
                 return key, reverse, matches0
         raise MissingInputError(
@@ -111,17 +110,6 @@ class MatchReader:
             " another list of pairs, or matching was interrupted. Run the matching stage again"
             " with this list."
         )
-
-    def _read(self, key: str) -> np.ndarray | None:
-        """A dataset, or None; below h5py's objects, which take longer than the reading of short arrays."""
-        try:
-            dataset = h5py.h5d.open(self._fd.id, key.encode())
-        except KeyError:
-            return None
-        array = np.empty(dataset.shape, dataset.dtype)
-        if array.size:
-            dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, array)
-        return array
 
 
 def _pairs_of_indices(matches0: np.ndarray, reverse: bool) -> np.ndarray:
