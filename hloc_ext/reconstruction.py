@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,21 +174,31 @@ def run_mapper(
     return models[best]
 
 
-def refine_principal_points(model: pycolmap.Reconstruction, verbose: bool = False) -> bool:
-    """Refine all intrinsics, principal points too, in a last bundle adjustment of the whole model.
+def refine_principal_points(model: pycolmap.Reconstruction, known_cameras: Collection[int] = ()) -> bool:
+    """Refine the intrinsics, principal points too, in a last bundle adjustment of the whole model.
 
     COLMAP's documentation advises to do so at the end only, where many images share a camera. Nothing
-    is done if a camera has fewer than `MIN_IMAGES_FOR_PRINCIPAL_POINT` images.
+    is done if an unknown camera has fewer than `MIN_IMAGES_FOR_PRINCIPAL_POINT` images.
+
+    Args:
+        model: complete model, changed in place.
+        known_cameras: ids of the cameras to keep.
 
     Returns:
         Whether the model was refined.
     """
     shared = Counter(model.images[i].camera_id for i in model.reg_image_ids())
-    if min(shared.values()) < MIN_IMAGES_FOR_PRINCIPAL_POINT:
+    unknown = [count for camera, count in shared.items() if camera not in known_cameras]
+    if not unknown or min(unknown) < MIN_IMAGES_FOR_PRINCIPAL_POINT:
         return False
-    options = pycolmap.BundleAdjustmentOptions(refine_principal_point=True, print_summary=verbose)
-    with quiet_colmap(verbose):
-        pycolmap.bundle_adjustment(model, options)
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    for camera_id in set(known_cameras) & set(shared):
+        config.set_constant_cam_intrinsics(camera_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    options = pycolmap.BundleAdjustmentOptions(refine_principal_point=True, print_summary=False)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
     return True
 
@@ -272,8 +282,8 @@ def main(
     if mapper == "incremental" and known_cameras:
         options.setdefault("constant_cameras", known_cameras)
     model = run_mapper(sfm_dir, database_path, Path(image_dir), mapper, options, verbose, statistics)
-    if refine_principal_point and not known_cameras:
-        refine_principal_points(model, verbose)
+    if refine_principal_point:
+        refine_principal_points(model, known_cameras)
     write_model(model, sfm_dir)
     logger.info(
         "Reconstructed %d of %d images in %s:\n%s",
