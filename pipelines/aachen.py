@@ -14,12 +14,11 @@ import pycolmap
 
 from hloc_ext import colmap_from_nvm, logger, pairs_from_covisibility, triangulation
 from hloc_ext.errors import MissingInputError
-from hloc_ext.evaluation.poses import parse_threshold
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.formats.colmap import model_files, read_model, registered_poses
 from hloc_ext.formats.lists import read_query_list
 from hloc_ext.formats.pairs import read_pairs
-from hloc_ext.formats.results import QueryResult
+from hloc_ext.formats.results import QueryResult, result_names
 from hloc_ext.formats.submission import submission_name, validate_submission, write_submission
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.report import ReportData
@@ -27,14 +26,20 @@ from pipelines.common import (
     Run,
     add_common_arguments,
     estimator_conf,
+    kept_if_same,
+    positive,
+    run_pipeline,
+)
+from pipelines.summary import (
     evaluate_and_print,
     facts_of,
     finish_report,
     match_pictures,
-    run_pipeline,
+    read_ground_truth,
 )
 
-QUERY_LISTS = "*_time_queries_with_intrinsics.txt"
+#: End of the names of the query lists, after the condition.
+QUERY_LIST = "_time_queries_with_intrinsics.txt"
 
 WHERE_TO_GET = """\
 Download Aachen Day-Night from https://www.visuallocalization.net/datasets/ (the archive is at
@@ -78,7 +83,7 @@ def find_layout(dataset: Path, version: str) -> Layout:
     """
     folders = [dataset / "images_upright", dataset / "images" / "images_upright"]
     images = next((folder for folder in folders if folder.is_dir()), folders[0])
-    lists = sorted((dataset / "queries").glob(QUERY_LISTS))
+    lists = sorted((dataset / "queries").glob(f"*{QUERY_LIST}"))
     database = dataset / "aachen.db"
     layout = Layout(
         version,
@@ -87,7 +92,7 @@ def find_layout(dataset: Path, version: str) -> Layout:
         dataset / "3D-models" / "database_intrinsics.txt",
         database if database.exists() else None,
         dataset / "3D-models" / "aachen_v_1_1",
-        {path.name.split("_")[0]: path for path in lists},
+        {path.name.removesuffix(QUERY_LIST): path for path in lists},
     )
     missing = [] if images.is_dir() else [f"{folders[0]}/ (the images)"]
     if version == "v1.0":
@@ -95,7 +100,7 @@ def find_layout(dataset: Path, version: str) -> Layout:
     elif not model_files(layout.model):
         missing.append(f"{layout.model}/ (cameras, images and points3D, .bin or .txt)")
     if not lists:
-        missing.append(str(dataset / "queries" / QUERY_LISTS))
+        missing.append(f"{dataset / 'queries'}/*{QUERY_LIST}")
     if missing:
         listed = "\n".join(f"  {path}" for path in missing)
         raise MissingInputError(f"{dataset} is not Aachen {version}; missing:\n{listed}\n{WHERE_TO_GET}")
@@ -103,39 +108,51 @@ def find_layout(dataset: Path, version: str) -> Layout:
 
 
 def read_queries(layout: Layout, limit: int | None) -> dict[str, list[Query]]:
-    """Queries with intrinsics by condition, at most `limit` of each; their images must exist."""
+    """Queries with intrinsics by condition, at most `limit` of each.
+
+    Raises:
+        MissingInputError: their images do not exist.
+        InputError: a list cannot be read, or two queries have the same basename.
+    """
     queries = {condition: read_query_list(path)[:limit] for condition, path in layout.query_lists.items()}
-    for condition, listed in queries.items():
-        for name, _ in listed:
-            if not (layout.images / name).exists():
-                raise MissingInputError(
-                    f"Query image {layout.images / name} of {layout.query_lists[condition]} does not exist."
-                    f"\n{WHERE_TO_GET}"
-                )
+    names = [name for listed in queries.values() for name, _ in listed]
+    missing = [name for name in names if not (layout.images / name).exists()]
+    if missing:
+        raise MissingInputError(
+            f"{len(missing)} of {len(names)} query images do not exist, for instance"
+            f" {layout.images / missing[0]}.\n{WHERE_TO_GET}"
+        )
+    result_names(names, Path(submission_name(f"aachen_{layout.version}", "METHOD")))
     return queries
 
 
-def reference_model(run: Run, layout: Layout) -> Path:
-    """Folder of the reference model; v1.0 is converted from NVM once."""
+def reference_model(run: Run, layout: Layout) -> tuple[Path, pycolmap.Reconstruction]:
+    """Folder of the reference model, and the model; v1.0 is converted from NVM once."""
     if layout.version == "v1.1":
-        return layout.model
+        return layout.model, read_model(layout.model)
     folder = make_dir(run.outputs / "sfm_sift")
     inputs = {"nvm": layout.nvm, "intrinsics": layout.intrinsics, "database": layout.database}
 
     def convert() -> None:
         colmap_from_nvm.main(layout.nvm, layout.intrinsics, layout.database, folder)
 
-    run.build_once("reference model from NVM", folder, inputs, convert, count=1)
-    return folder
+    return folder, run.build_once("reference model from NVM", folder, inputs, convert, count=1)
 
 
 def build_map(
-    run: Run, layout: Layout, reference_dir: Path, reference: pycolmap.Reconstruction, args: argparse.Namespace
+    run: Run,
+    layout: Layout,
+    reference_dir: Path,
+    reference: pycolmap.Reconstruction,
+    args: argparse.Namespace,
 ) -> tuple[Path, pycolmap.Reconstruction]:
     """Triangulate the features with the reference poses; returns the folder and the model."""
     pairs = run.outputs / f"pairs-db-covis{args.num_covis}.txt"
-    with run.log.stage("pairs from covisibility", count=reference.num_images(), outputs=[pairs]):
-        pairs_from_covisibility.main(reference, pairs, args.num_covis)
+    with (
+        run.log.stage("pairs from covisibility", count=reference.num_images(), outputs=[pairs]),
+        kept_if_same(pairs) as written,
+    ):
+        pairs_from_covisibility.main(reference, written, args.num_covis)
     matches = run.match(layout.images, pairs, "map")
     sfm_dir = make_dir(run.outputs / f"sfm_{run.name}")
     inputs = {"pairs": read_pairs(pairs), "matches": matches, "reference": reference_dir, "seed": args.seed}
@@ -166,49 +183,47 @@ def write_and_validate(
 def main(argv: list[str] | None = None) -> None:
     """Run the pipeline."""
     args = build_parser().parse_args(argv)
-    layout = find_layout(args.dataset, args.version)
-    queries = read_queries(layout, args.limit)
-    all_queries = [query for listed in queries.values() for query in listed]
-    query_names = [name for name, _ in all_queries]
-    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
     conf = estimator_conf(args)
+    layout = find_layout(args.dataset, args.version)
+    by_condition = read_queries(layout, args.limit)
+    queries = [query for listed in by_condition.values() for query in listed]
+    query_names = [name for name, _ in queries]
+    truth = read_ground_truth(args.ground_truth, query_names) if args.ground_truth else None
+    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
 
-    reference_dir = reference_model(run, layout)
-    reference = read_model(reference_dir)
+    reference_dir, reference = reference_model(run, layout)
     map_names = list(registered_poses(reference))
-    for label, names in {"map": map_names, "queries": query_names}.items():
-        run.extract_global(layout.images, names, label)
-        run.extract_local(layout.images, run.readable(names), label)
-
+    # All map images have poses and so are needed; an unreadable query is a failed one.
+    run.extract(layout.images, map_names, "map", skip_unreadable=False)
+    readable_queries = run.extract(layout.images, query_names, "queries")
     sfm_dir, model = build_map(run, layout, reference_dir, reference, args)
     run.describe_map(sfm_dir, args.num_loc, conf)
-    retrieval = run.retrieve(run.readable(query_names), map_names, args.num_loc)
+    retrieval = run.retrieve(readable_queries, map_names, args.num_loc)
     matches = run.match(layout.images, retrieval, "queries", localization=True)
     results = run.localize(
         sfm_dir,
-        all_queries,
+        queries,
         retrieval,
         matches,
         run.outputs / f"results_{run.name}.txt",
         conf,
         covisibility_clustering=args.covisibility_clustering,
     )
-    submission, problems = write_and_validate(run, layout, results, all_queries)
+    submission, problems = write_and_validate(run, layout, results, queries)
 
-    data = ReportData(f"Aachen {args.version}", results=results, model=model)
-    if args.ground_truth:
+    data = ReportData(f"Aachen {args.version}", results=results, model=model, ground_truth=truth)
+    if truth is not None:
         by_name = {result.name: result for result in results}
-        groups = {condition: [by_name[name] for name, _ in listed] for condition, listed in queries.items()}
-        data.ground_truth = registered_poses(read_model(args.ground_truth))
-        thresholds = [parse_threshold(text) for text in args.thresholds]
-        data.evaluation = evaluate_and_print(groups, data.ground_truth, thresholds)
+        groups = {
+            condition: [by_name[name] for name, _ in listed] for condition, listed in by_condition.items()
+        }
+        data.evaluation = evaluate_and_print(groups, truth, args.thresholds)
     localization_map = LocalizationMap.load(sfm_dir)
-    data.matches = match_pictures(
-        run, lambda name: layout.images / name, localization_map, matches, results, data.evaluation
-    )
-    counts = ", ".join(f"{len(listed)} {condition}" for condition, listed in queries.items())
+    data.matches = match_pictures(run, layout.images, localization_map, matches, results, data.evaluation)
+    counts = ", ".join(f"{len(listed)} {condition}" for condition, listed in by_condition.items())
     state = "; ".join(problems) or "valid"
-    data.facts = facts_of(run, conf, queries=counts, submission=f"{submission.name} ({state})")
+    facts = {"queries": counts, "submission": f"{submission.name} ({state})"}
+    data.facts = facts_of(run, build_parser().prog, argv, conf, **facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
 
@@ -217,9 +232,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines.aachen", description=__doc__)
     parser.add_argument("--dataset", type=Path, default=Path("datasets/aachen"))
     parser.add_argument("--version", choices=["v1.0", "v1.1"], default="v1.0")
-    parser.add_argument("--num_covis", type=int, default=20, help="pairs per map image")
-    parser.add_argument("--num_loc", type=int, default=50, help="map images to match a query with")
-    parser.add_argument("--limit", type=int, help="only the first N queries of each condition")
+    parser.add_argument("--num_covis", type=positive, default=20, help="pairs per map image")
+    parser.add_argument("--num_loc", type=positive, default=50, help="map images to match a query with")
+    parser.add_argument("--limit", type=positive, help="only the first N queries of each condition")
     parser.add_argument("--covisibility_clustering", action="store_true")
     add_common_arguments(parser)
     return parser

@@ -1,38 +1,33 @@
-"""What the pipelines share: stages run in one output folder, measured, and shown in a report."""
+"""What the pipelines share: stages run in one output folder, measured, and resumed."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
-import os
-import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pycolmap
 
 from hloc_ext import extract_features, localize_sfm, logger, match_dense, match_features, pairs_from_retrieval
 from hloc_ext.compat import allow_cpu_torchvision
-from hloc_ext.errors import HlocExtError, InputError
-from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
-from hloc_ext.formats.atomic import make_dir, write_text
+from hloc_ext.errors import CorruptFileError, HlocExtError, InputError, MissingInputError
+from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, parse_threshold
+from hloc_ext.formats.atomic import explaining, make_dir, write_text
 from hloc_ext.formats.colmap import model_files, read_model
-from hloc_ext.formats.features import FeatureReader
-from hloc_ext.formats.h5 import list_names
-from hloc_ext.formats.lists import parse_camera
-from hloc_ext.formats.matches import MatchReader
-from hloc_ext.formats.pairs import Pair, write_pairs
-from hloc_ext.formats.results import QueryResult
+from hloc_ext.formats.h5 import list_names, record_key, recover
+from hloc_ext.formats.lists import format_camera
+from hloc_ext.formats.pairs import read_pairs
+from hloc_ext.formats.results import QueryResult, read_log
 from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.localizer import MapDescription
-from hloc_ext.pose_estimation import EstimatorConf, reprojection_errors
-from hloc_ext.report import MatchPicture, ReportData, pick_queries, write_report
+from hloc_ext.pose_estimation import EstimatorConf
 from hloc_ext.report.stages import StageLog
 
 Conf = dict[str, Any]
@@ -62,15 +57,18 @@ class Run:
     def start(
         cls, outputs: Path, features: str, matcher: str, retrieval: str, mask_dir: Path | None = None
     ) -> Run:
-        """Look the configurations up, ours or HLOC's, and create the output folder."""
-        return cls(
-            make_dir(Path(outputs)),
-            get_conf("extractors", features),
-            find_matcher(matcher),
-            get_conf("extractors", retrieval),
-            StageLog(Path(outputs) / "stages.json"),
-            mask_dir,
-        )
+        """Look the configurations up, ours or HLOC's, and create the output folder.
+
+        Raises:
+            InputError: an unknown configuration.
+            MissingInputError: there is no folder of masks.
+            UnwritableError: the output folder cannot be made.
+        """
+        confs = get_conf("extractors", features), find_matcher(matcher), get_conf("extractors", retrieval)
+        if mask_dir is not None and not mask_dir.is_dir():
+            raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
+        make_dir(outputs)
+        return cls(outputs, *confs, StageLog(outputs / "stages.json"), mask_dir)
 
     @property
     def is_dense(self) -> bool:
@@ -95,36 +93,81 @@ class Run:
         output = self.matcher_conf["output"]
         return output if self.is_dense else f"{self.feature_conf['output']}_{output}"
 
-    def extract_local(self, image_dir: Path, names: Sequence[str], label: str) -> None:
-        """Extract local features (nothing to do for a semi-dense matcher)."""
+    def extract(
+        self, image_dir: Path, names: Sequence[str], label: str, skip_unreadable: bool = True
+    ) -> list[str]:
+        """Extract global descriptors and, unless the matcher is semi-dense, local features.
+
+        Args:
+            image_dir: folder of the images.
+            names: images.
+            label: what they are, in the names of the stages.
+            skip_unreadable: warn about unreadable images instead of raising after all others are done.
+
+        Returns:
+            Those of `names` that could be read.
+
+        Raises:
+            MissingInputError: an image does not exist.
+            CorruptFileError: images, or all of them, cannot be read.
+            InputError: images have changed since their features were extracted.
+        """
+        self._check_unchanged(image_dir, names)
+        stages: list[tuple[str, Conf, Path, Path | None]] = [
+            ("global descriptors", self.retrieval_conf, self.global_descriptors, None)
+        ]
         if not self.is_dense:
-            self._extract("local features", self.feature_conf, self.features, image_dir, names, label)
+            stages.append(("local features", self.feature_conf, self.features, self.mask_dir))
+        readable = list(names)
+        for what, conf, path, mask_dir in stages:
+            with self.log.stage(f"{what}, {label}", count=len(readable), outputs=[path]):
+                extract_features.main(
+                    conf,
+                    image_dir,
+                    image_list=readable,
+                    feature_path=path,
+                    mask_dir=mask_dir,
+                    skip_unreadable=skip_unreadable,
+                )
+            stored = _stored(path)
+            readable = [name for name in readable if record_key(name) in stored]
+            if not readable:
+                raise CorruptFileError(
+                    f"None of the {len(names)} images ({label}) in {image_dir} can be read."
+                )
+        return readable
 
-    def extract_global(self, image_dir: Path, names: Sequence[str], label: str) -> None:
-        """Extract global descriptors."""
-        self._extract(
-            "global descriptors", self.retrieval_conf, self.global_descriptors, image_dir, names, label
-        )
-
-    def _extract(
-        self, what: str, conf: Conf, path: Path, image_dir: Path, names: Sequence[str], label: str
-    ) -> None:
-        with self.log.stage(f"{what}, {label}", count=len(names), outputs=[path]):
-            mask_dir = self.mask_dir if "local" in what else None
-            extract_features.main(
-                conf, image_dir, image_list=names, feature_path=path, mask_dir=mask_dir, skip_unreadable=True
+    def _check_unchanged(self, image_dir: Path, names: Sequence[str]) -> None:
+        """Refuse to go on with features of images that have been replaced, or of other masks."""
+        path = self.outputs / "images.json"
+        try:
+            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            sizes = {name: [_size(image_dir / name), self._mask_size(name)] for name in names}
+            stored = _stored(self.global_descriptors)
+            changed = [
+                name
+                for name in names
+                if record_key(name) in stored and known.get(name, sizes[name]) != sizes[name]
+            ]
+        except (ValueError, AttributeError) as error:
+            raise CorruptFileError(f"{path} is damaged ({error}): delete it.") from error
+        if changed:
+            name = changed[0]
+            raise InputError(
+                f"{self.outputs} holds features of {len(changed)} image(s) that have changed since, for"
+                f" instance '{name}' in {image_dir}: the bytes of the image and of its mask were"
+                f" {known[name]} and are {sizes[name]}. Choose another output folder, or delete this one."
             )
+        if known | sizes != known:
+            write_text(path, json.dumps(known | sizes, ensure_ascii=False, indent=0) + "\n")
 
-    def readable(self, names: Sequence[str]) -> list[str]:
-        """Those of `names` whose global descriptors exist, that is, whose image could be read."""
-        stored = set(list_names(self.global_descriptors))
-        return [name for name in names if name in stored]
+    def _mask_size(self, name: str) -> int:
+        return 0 if self.mask_dir is None else _size(self.mask_dir / f"{name}.png")
 
     def match(self, image_dir: Path, pairs: Path, label: str, localization: bool = False) -> Path:
         """Match the pairs of a list; returns the match file."""
-        num_pairs = sum(1 for line in pairs.read_text(encoding="utf-8").splitlines() if line)
         matches = self.outputs / f"{self.name}_{pairs.stem}.h5"
-        with self.log.stage(f"matches, {label}", count=num_pairs, outputs=[matches]):
+        with self.log.stage(f"matches, {label}", count=len(read_pairs(pairs)), outputs=[matches]):
             if self.is_dense:
                 match_dense.main(
                     self.matcher_conf,
@@ -146,9 +189,12 @@ class Run:
         """Retrieve the `num_loc` most similar map images of each query; returns the list of pairs."""
         output = self.outputs / f"pairs-query-{self.retrieval_conf['output']}-{num_loc}.txt"
         num_loc = min(num_loc, len(map_names))
-        with self.log.stage("retrieval", count=len(queries), outputs=[output]):
+        with (
+            self.log.stage("retrieval", count=len(queries), outputs=[output]),
+            kept_if_same(output) as written,
+        ):
             pairs_from_retrieval.main(
-                self.global_descriptors, output, num_loc, query_list=queries, db_list=map_names, **options
+                self.global_descriptors, written, num_loc, query_list=queries, db_list=map_names, **options
             )
         return output
 
@@ -164,16 +210,14 @@ class Run:
             build: makes the model.
             count: images.
         """
-        stamp_path = sfm_dir / "inputs.json"
-        stamp = json.dumps({key: _fingerprint(value) for key, value in inputs.items()}, indent=1)
-        with self.log.stage(name, count=count, outputs=[sfm_dir / "points3D.bin"]):
-            is_same = stamp_path.exists() and stamp_path.read_text(encoding="utf-8") == stamp
-            if not (is_same and model_files(sfm_dir)):
-                stamp_path.unlink(missing_ok=True)
-                build()
-                write_text(stamp_path, stamp)
-            else:
+        with (
+            self.log.stage(name, count=count, outputs=[sfm_dir / "points3D.bin"]),
+            unless_done(sfm_dir / "inputs.json", inputs, lambda: bool(model_files(sfm_dir))) as done,
+        ):
+            if done:
                 logger.info("The model in %s is up to date.", sfm_dir)
+            else:
+                build()
         return read_model(sfm_dir)
 
     def localize(
@@ -186,8 +230,24 @@ class Run:
         conf: EstimatorConf,
         **options: Any,
     ) -> list[QueryResult]:
-        """Localize the queries and write the results."""
-        with self.log.stage(f"localization, {results.stem}", count=len(queries)):
+        """Localize the queries and write the results, unless they are there, made from the same inputs."""
+        log = Path(f"{results}_logs.jsonl")
+        inputs = {
+            "model": sfm_dir,
+            "queries": [[name, format_camera(camera)] for name, camera in queries],
+            "retrieval": read_pairs(retrieval),
+            "matches": matches,
+            "estimator": conf.describe(),
+            "options": options,
+        }
+        done_path = results.with_suffix(".inputs.json")
+        with (
+            self.log.stage("localization", count=len(queries), outputs=[results, log]),
+            unless_done(done_path, inputs, lambda: results.exists() and log.exists()) as done,
+        ):
+            if done:
+                logger.info("The results in %s are up to date.", results)
+                return read_log(log)
             return localize_sfm.main(
                 LocalizationMap.load(sfm_dir),
                 queries,
@@ -219,6 +279,54 @@ class Run:
         ).write(self.outputs)
 
 
+def _stored(path: Path) -> set[str]:
+    """Names of the records of a feature file, with those that an interrupted run left beside it."""
+    recover(path)
+    return set(list_names(path)) if path.exists() else set()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+@contextlib.contextmanager
+def kept_if_same(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it replaces `path`, unless both have the same content.
+
+    The time of `path` then tells when its content changed.
+    """
+    written = path.with_name(f".{path.name}.new")
+    try:
+        yield written
+        with explaining(path):
+            if not (path.exists() and path.read_bytes() == written.read_bytes()):
+                written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def unless_done(stamp_path: Path, inputs: Mapping[str, Any], exists: Callable[[], bool]) -> Iterator[bool]:
+    """Tell whether outputs exist that were made from the same inputs; note the inputs of new ones.
+
+    Args:
+        stamp_path: file in which the inputs are noted, removed while the outputs are made.
+        inputs: JSON values, and paths of files or COLMAP models, which are compared by size and time.
+        exists: whether all outputs exist.
+
+    Yields:
+        Whether there is nothing to do.
+    """
+    stamp = json.dumps({key: _fingerprint(value) for key, value in inputs.items()}, indent=1)
+    if stamp_path.exists() and stamp_path.read_text(encoding="utf-8") == stamp and exists():
+        yield True
+        return
+    with explaining(stamp_path):
+        stamp_path.unlink(missing_ok=True)
+    yield False
+    write_text(stamp_path, stamp)
+
+
 def _fingerprint(value: Any) -> Any:
     if isinstance(value, Path):
         files = model_files(value) if value.is_dir() else [value]
@@ -235,68 +343,13 @@ def find_matcher(name: str) -> Conf:
     Raises:
         InputError: no such configuration of either kind.
     """
-    try:
-        return get_conf("matchers", name)
-    except InputError as sparse_error:
+    errors = []
+    for kind in ("matchers", "dense_matchers"):
         try:
-            return get_conf("dense_matchers", name)
-        except InputError:
-            raise sparse_error from None
-
-
-def evaluate_and_print(
-    results: Sequence[QueryResult] | Mapping[str, Sequence[QueryResult]],
-    ground_truth: Mapping[str, pycolmap.Rigid3d],
-    thresholds: Sequence[tuple[float, float]],
-) -> Evaluation:
-    """Evaluate all queries, and each named group of them; print the table."""
-    groups = results if isinstance(results, Mapping) else {"queries": results}
-    evaluations = {name: evaluate(list(group), ground_truth, thresholds) for name, group in groups.items()}
-    print(format_table(evaluations))
-    return evaluate([r for group in groups.values() for r in group], ground_truth, thresholds)
-
-
-def match_pictures(
-    run: Run,
-    image_of: Callable[[str], Path],
-    localization_map: LocalizationMap,
-    matches: Path,
-    results: Sequence[QueryResult],
-    evaluation: Evaluation | None,
-) -> list[MatchPicture]:
-    """Matches of the best, the median and the worst query with the map image that supports them most."""
-    pictures = []
-    with FeatureReader(run.features) as features, MatchReader(matches) as reader:
-        for label, result in pick_queries(list(results), evaluation).items():
-            candidates = [
-                _picture(label, result, name, image_of, localization_map, features, reader)
-                for name in result.retrieved[:5]
-            ]
-            pictures.append(max(candidates, key=lambda p: (p.inliers.sum(), len(p.inliers))))
-    return pictures
-
-
-def _picture(
-    label: str,
-    result: QueryResult,
-    map_name: str,
-    image_of: Callable[[str], Path],
-    localization_map: LocalizationMap,
-    features: FeatureReader,
-    reader: MatchReader,
-) -> MatchPicture:
-    pairs, _ = reader.get(result.name, map_name)
-    points0, points1 = features.keypoints(result.name)[pairs[:, 0]], features.keypoints(map_name)[pairs[:, 1]]
-    rows = localization_map.rows_of(localization_map.index[map_name])[pairs[:, 1]]
-    inliers = np.zeros(len(pairs), bool)
-    pose = result.cam_from_world
-    if pose is not None and result.status.value == "localized" and (rows >= 0).any():
-        camera = parse_camera(result.camera.split(), result.name)
-        points3D = localization_map.points[rows[rows >= 0]]
-        errors = reprojection_errors(pose, camera, points0[rows >= 0] + 0.5, points3D)
-        inliers[rows >= 0] = errors <= result.estimator["ransac_thresh"]
-    title = f"{label}: {result.name} – {map_name} ({result.status.value}, {inliers.sum()} of {len(pairs)} matches)"
-    return MatchPicture(title, image_of(result.name), image_of(map_name), points0, points1, inliers)
+            return get_conf(kind, name)
+        except InputError as error:
+            errors.append(str(error))
+    raise InputError("\n".join(errors))
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -309,39 +362,32 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ground_truth", type=Path, help="COLMAP model with the true poses of the queries")
     parser.add_argument(
         "--thresholds",
+        type=parse_threshold,
         nargs="+",
-        default=["0.25,2", "0.5,5", "5,10"],
-        help="position (map units) and rotation (degrees) of the recall columns",
+        default=list(BENCHMARK_THRESHOLDS),
+        metavar="POSITION,DEGREES",
+        help="recall columns, position in map units (default: 0.25,2 0.5,5 5,10)",
     )
     localize_sfm.add_estimator_arguments(parser)
+
+
+def positive(text: str) -> int:
+    """Parse a whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above zero")
+    return int(text)
 
 
 def estimator_conf(args: argparse.Namespace) -> EstimatorConf:
     """Estimator options from the command line."""
     return EstimatorConf(
-        args.estimator, args.ransac_thresh, args.min_inliers, args.min_inlier_ratio, args.refine_focal, args.seed
+        args.estimator,
+        args.ransac_thresh,
+        args.min_inliers,
+        args.min_inlier_ratio,
+        args.refine_focal,
+        args.seed,
     )
-
-
-def facts_of(run: Run, conf: EstimatorConf, **more: str) -> dict[str, str]:
-    """What a reader of the report must know to repeat the run."""
-    return {
-        "command": shlex.join(["python", "-m", Path(sys.argv[0]).stem, *sys.argv[1:]]),
-        "features": "-" if run.is_dense else run.feature_conf["output"],
-        "matcher": run.matcher_conf["output"],
-        "retrieval": run.retrieval_conf["output"],
-        "estimator": ", ".join(f"{key} {value}" for key, value in conf.describe().items() if value != {}),
-        "processors": str(os.cpu_count()),
-        **more,
-    }
-
-
-def finish_report(path: Path, data: ReportData, log: StageLog) -> None:
-    """Write the report and print the table of the stages."""
-    data.stages = log.records
-    write_report(path, data)
-    log.print()
-    print(f"Report: {path}")
 
 
 def run_pipeline(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:
@@ -356,11 +402,3 @@ def run_pipeline(main: Callable[[list[str] | None], None], argv: list[str] | Non
         print("interrupted; run the same command again to go on.", file=sys.stderr)
         return 130
     return 0
-
-
-def write_named_pairs(path: Path, pairs: Sequence[Pair]) -> Path:
-    """Write a list of pairs unless it is there unchanged; returns the path."""
-    text = "\n".join(f"{a} {b}" for a, b in pairs)
-    if not path.exists() or path.read_text(encoding="utf-8") != text:
-        write_pairs(path, pairs)
-    return path

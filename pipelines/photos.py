@@ -8,11 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pycolmap
-from PIL import ExifTags, Image
 
 from hloc_ext import (
     logger,
@@ -24,14 +22,11 @@ from hloc_ext import (
     reconstruction,
     triangulation,
 )
-from hloc_ext.errors import InputError, MissingInputError
+from hloc_ext.errors import InputError
 from hloc_ext.evaluation.alignment import align_to
-from hloc_ext.evaluation.poses import parse_threshold
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
-from hloc_ext.formats.images import list_images
-from hloc_ext.formats.lists import parse_camera, read_image_list
-from hloc_ext.formats.pairs import read_pairs
+from hloc_ext.formats.pairs import read_pairs, write_pairs
 from hloc_ext.formats.results import QueryResult
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.localizer import camera_from_image
@@ -40,210 +35,122 @@ from pipelines.common import (
     Run,
     add_common_arguments,
     estimator_conf,
+    kept_if_same,
+    positive,
+    run_pipeline,
+)
+from pipelines.photo_folder import PhotoHeader, Photos, check_sizes, choose_camera_mode, find_photos
+from pipelines.summary import (
     evaluate_and_print,
     facts_of,
     finish_report,
     match_pictures,
-    run_pipeline,
-    write_named_pairs,
+    read_ground_truth,
 )
 
 #: Below this many map photos every pair is matched.
 EXHAUSTIVE_LIMIT = 60
 
 
-@dataclass
-class Photos:
-    """The photos of a run, under one root so that each has one name.
-
-    Attributes:
-        root: folder of all photos.
-        map_names: photos that the map is made of.
-        query_names: photos to localize.
-        cameras: intrinsics that were given with the queries.
-    """
-
-    root: Path
-    map_names: list[str]
-    query_names: list[str]
-    cameras: dict[str, pycolmap.Camera]
-
-
-def find_photos(images: Path, queries: Path | None, query_every: int | None, outputs: Path) -> Photos:
-    """Split photos into map and queries.
-
-    Args:
-        images: folder of photos.
-        queries: folder of query photos (inside `images` or anywhere), a list of names in `images` (with
-            or without intrinsics), or None.
-        query_every: take every n-th photo of `images` as a query instead.
-        outputs: output folder; a query folder outside `images` is joined there by symbolic links.
+def read_reference(path: Path, photos: Photos) -> pycolmap.Reconstruction:
+    """Read the model with known poses and check that it belongs to the photos.
 
     Raises:
-        MissingInputError: a folder, list or listed photo does not exist.
+        MissingInputError, CorruptFileError: there is no such model.
+        InputError: it has poses of fewer than two map photos, or of photos of another size.
     """
-    names = list_images(images)
-    if query_every is not None:
-        if query_every < 2:
-            raise InputError(f"`query_every` must be at least 2, got {query_every}.")
-        chosen = names[::query_every]
-        return Photos(images, [n for n in names if n not in set(chosen)], chosen, {})
-    if queries is None:
-        return Photos(images, names, [], {})
-    if queries.is_dir():
-        if queries.resolve().is_relative_to(images.resolve()) and queries.resolve() != images.resolve():
-            prefix = queries.resolve().relative_to(images.resolve()).as_posix()
-            chosen = [f"{prefix}/{name}" for name in list_images(queries)]
-            return Photos(images, [n for n in names if n not in set(chosen)], chosen, {})
-        root, prefix = link_together(images, queries, outputs / "images")
-        return Photos(root, names, [f"{prefix}/{name}" for name in list_images(queries)], {})
-    chosen, cameras = read_queries(queries)
-    missing = [name for name in chosen if name not in set(names)]
-    if missing:
-        raise MissingInputError(f"{queries} lists '{missing[0]}', which is not in {images}.")
-    return Photos(images, [n for n in names if n not in set(chosen)], chosen, cameras)
+    model = read_model(path)
+    posed = subset(model, photos.map_names)
+    if posed.num_images() < 2:
+        example = next(iter(registered_poses(model)), "")
+        raise InputError(
+            f"{path} has poses of {posed.num_images()} of the {len(photos.map_names)} map photos: the names"
+            f" must agree, for instance '{photos.map_names[0]}' here and '{example}' there."
+        )
+    check_sizes({image.name: image.camera for image in posed.images.values()}, photos.root, str(path))
+    return model
 
 
-def read_queries(path: Path) -> tuple[list[str], dict[str, pycolmap.Camera]]:
-    """Names of a query list, and the intrinsics of those lines that have them."""
-    names = read_image_list(path)
-    cameras = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        fields = line.split()
-        if len(fields) > 1 and not fields[0].startswith("#"):
-            cameras[fields[0]] = parse_camera(fields[1:], f"{path}, line {number}")
-    return names, cameras
-
-
-def link_together(images: Path, queries: Path, root: Path) -> tuple[Path, str]:
-    """Make `root` with links to all entries of `images` and to the folder `queries`.
-
-    Returns:
-        `root`, and the name of the link to `queries`.
-
-    Raises:
-        InputError: the file system has no symbolic links.
-    """
-    make_dir(root)
-    prefix = queries.resolve().name
-    taken = {entry.name for entry in images.iterdir()}
-    while prefix in taken:
-        prefix += "_queries"
-    targets = {entry.name: entry.resolve() for entry in images.iterdir()} | {prefix: queries.resolve()}
-    for name, target in targets.items():
-        link = root / name
-        if link.is_symlink() and link.resolve() == target:
-            continue
-        link.unlink(missing_ok=True)
-        try:
-            link.symlink_to(target, target_is_directory=target.is_dir())
-        except OSError as error:
-            raise InputError(f"Cannot link {target} in {root} ({error}): put the queries inside {images}.") from error
-    return root, prefix
-
-
-def map_pairs(run: Run, names: Sequence[str], reference: pycolmap.Reconstruction | None, num_covis: int) -> Path:
+def map_pairs(
+    run: Run, names: Sequence[str], reference: pycolmap.Reconstruction | None, num_covis: int
+) -> Path:
     """Choose the pairs of map photos to match.
 
     All pairs below `EXHAUSTIVE_LIMIT` photos. Above: with given poses, covisible or near photos; without,
     neighbours in the sequence of names and the most similar photos.
     """
     output = run.outputs / "pairs-map.txt"
-    if len(names) < EXHAUSTIVE_LIMIT:
-        pairs_from_exhaustive.main(output, image_list=names)
-    elif reference is not None and reference.num_points3D() > 0:
-        pairs_from_covisibility.main(reference, output, num_covis)
-    elif reference is not None:
-        pairs_from_poses.main(reference, output, num_covis)
-    else:
-        sequence, similar = run.outputs / "pairs-map-sequence.txt", run.outputs / "pairs-map-retrieval.txt"
-        pairs_from_sequence.main(sequence, image_list=names, window_size=8, quadratic_overlap=True)
-        pairs_from_retrieval.main(
-            run.global_descriptors, similar, num_covis, query_list=names, db_list=names
-        )
-        write_named_pairs(output, list(dict.fromkeys(read_pairs(sequence) + read_pairs(similar))))
+    with kept_if_same(output) as written:
+        if len(names) < EXHAUSTIVE_LIMIT:
+            pairs_from_exhaustive.main(written, image_list=names)
+        elif reference is None:
+            pairs_from_sequence.main(written, image_list=names, window_size=8, quadratic_overlap=True)
+            sequence = read_pairs(written)
+            num_covis = min(num_covis, len(names) - 1)
+            pairs_from_retrieval.main(
+                run.global_descriptors, written, num_covis, query_list=names, db_list=names
+            )
+            write_pairs(written, dict.fromkeys(sequence + read_pairs(written)))
+        elif reference.num_points3D() > 0 and set(registered_poses(reference)) == set(names):
+            pairs_from_covisibility.main(reference, written, num_covis)
+        else:
+            pairs_from_poses.main(subset(reference, names), written, num_covis)
     return output
-
-
-def choose_camera_mode(root: Path, names: Sequence[str]) -> str:
-    """Which map photos share a camera, from their sizes and EXIF tags.
-
-    One camera for all photos if they agree, else one per folder if those of each folder agree, else
-    COLMAP's AUTO. A shared camera makes a small reconstruction several times more accurate.
-    """
-    by_folder: dict[str, set[tuple[str, ...]]] = {}
-    for name in names:
-        by_folder.setdefault(Path(name).parent.as_posix(), set()).add(camera_signature(root / name))
-    if len(set.union(*by_folder.values())) == 1:
-        return "SINGLE"
-    return "PER_FOLDER" if all(len(kinds) == 1 for kinds in by_folder.values()) else "AUTO"
-
-
-def camera_signature(path: Path) -> tuple[str, ...]:
-    """Size, maker, model and focal length of a photo, as far as EXIF tells."""
-    with Image.open(path) as image:
-        exif = image.getexif()
-        details = exif.get_ifd(ExifTags.IFD.Exif)
-        tags = [exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model)]
-        tags += [details.get(ExifTags.Base.FocalLength), details.get(ExifTags.Base.FocalLengthIn35mmFilm)]
-        return (*(str(v) for v in image.size), *(str(tag) for tag in tags))
 
 
 def build_map(
     run: Run,
     photos: Photos,
     names: Sequence[str],
-    reference_path: Path | None,
+    reference: pycolmap.Reconstruction | None,
     args: argparse.Namespace,
 ) -> tuple[Path, pycolmap.Reconstruction]:
     """Match the map photos and triangulate or reconstruct them; returns the folder and the model."""
-    reference = None
-    if reference_path is not None:
-        full = read_model(reference_path)
-        reference = subset(full, names)
-        lost = sorted(set(names) - {image.name for image in reference.images.values()})
+    if reference is not None:
+        posed = registered_poses(reference)
+        lost = [name for name in names if name not in posed]
         if lost:
-            logger.warning("%d photos have no pose in %s and stay out of the map.", len(lost), reference_path)
-        names = [name for name in names if name not in set(lost)]
-        if not names:
-            raise InputError(f"{reference_path} has a pose of none of the photos: do the names agree?")
-        with_points = full if set(registered_poses(full)) == set(names) else reference
-        pairs = map_pairs(run, names, with_points, args.num_covis)
-    else:
-        pairs = map_pairs(run, names, None, args.num_covis)
-    matches = run.match(photos.root, pairs, "map")
-    camera_mode = args.camera_mode or choose_camera_mode(photos.root, names)
-    sfm_dir = make_dir(run.outputs / f"sfm_{run.name}")
-    inputs = {
-        "pairs": read_pairs(pairs),
-        "matches": matches,
-        "reference": reference_path,
-        "mapper": args.mapper,
-        "camera_mode": camera_mode,
-        "seed": args.seed,
-    }
-
-    def build() -> None:
-        if reference is None:
-            reconstruction.main(
-                sfm_dir,
-                photos.root,
-                pairs,
-                run.features,
-                matches,
-                pycolmap.CameraMode.__members__[camera_mode],
-                image_list=names,
-                mapper=args.mapper,
-                refine_principal_point=True,
-                seed=args.seed,
+            logger.warning(
+                "%d photos have no pose in %s and stay out of the map, for instance '%s'.",
+                len(lost),
+                args.reference_model,
+                lost[0],
             )
-        else:
-            poses_dir = run.outputs / "reference_poses"
-            write_model(reference, poses_dir)
-            triangulation.main(sfm_dir, poses_dir, photos.root, pairs, run.features, matches, seed=args.seed)
+        names = [name for name in names if name in posed]
+    pairs = map_pairs(run, names, reference, args.num_covis)
+    matches = run.match(photos.root, pairs, "map")
+    sfm_dir = make_dir(run.outputs / f"sfm_{run.name}")
+    inputs = {"pairs": read_pairs(pairs), "matches": matches, "seed": args.seed}
 
-    name = "structure from motion" if reference is None else "triangulation"
-    return sfm_dir, run.build_once(name, sfm_dir, inputs, build, len(names))
+    def triangulate(poses: pycolmap.Reconstruction) -> None:
+        poses_dir = run.outputs / "reference_poses"
+        write_model(subset(poses, names), poses_dir)
+        triangulation.main(sfm_dir, poses_dir, photos.root, pairs, run.features, matches, seed=args.seed)
+
+    if reference is not None:
+        inputs["reference"] = args.reference_model
+        return sfm_dir, run.build_once(
+            "triangulation", sfm_dir, inputs, lambda: triangulate(reference), len(names)
+        )
+
+    camera_mode = args.camera_mode or choose_camera_mode(photos.root, names)
+    inputs |= {"mapper": args.mapper, "camera_mode": camera_mode}
+
+    def reconstruct() -> None:
+        reconstruction.main(
+            sfm_dir,
+            photos.root,
+            pairs,
+            run.features,
+            matches,
+            pycolmap.CameraMode.__members__[camera_mode],
+            image_list=names,
+            mapper=args.mapper,
+            refine_principal_point=True,
+            seed=args.seed,
+        )
+
+    return sfm_dir, run.build_once("structure from motion", sfm_dir, inputs, reconstruct, len(names))
 
 
 def query_cameras(
@@ -251,49 +158,48 @@ def query_cameras(
 ) -> tuple[list[tuple[str, pycolmap.Camera]], list[str]]:
     """Intrinsics of the queries, and the queries whose focal length is only a guess.
 
-    Taken from the query list, else from EXIF, else, where all map photos of the same size share one
-    camera, from the map; else the focal length is estimated with the pose.
+    Taken from the query list; else from the map, where one camera took all photos with the size and EXIF
+    tags of the query; else from EXIF; else from the map, where one camera took all photos of that size;
+    else the focal length is estimated with the pose.
     """
-    by_size: dict[tuple[int, int], list[pycolmap.Camera]] = {}
-    for camera in model.cameras.values():
-        by_size.setdefault((camera.width, camera.height), []).append(camera)
+    by_header: dict[PhotoHeader, set[int]] = {}
+    by_size: dict[tuple[int, int], set[int]] = {}
+    for image in model.images.values():
+        by_header.setdefault(PhotoHeader.read(photos.root / image.name), set()).add(image.camera_id)
+        by_size.setdefault((image.camera.width, image.camera.height), set()).add(image.camera_id)
     cameras, unknown = [], []
     for name in names:
         camera = photos.cameras.get(name)
         if camera is None:
             camera, is_guess = camera_from_image(photos.root / name)
-            same_size = by_size.get((camera.width, camera.height), [])
-            if is_guess and len(same_size) == 1:
-                camera = same_size[0]
+            same = by_header.get(PhotoHeader.read(photos.root / name), set())
+            if is_guess and len(same) != 1:
+                same = by_size.get((camera.width, camera.height), set())
+            if len(same) == 1:
+                camera = model.cameras[next(iter(same))]
             elif is_guess:
                 unknown.append(name)
         cameras.append((name, camera))
     return cameras, unknown
 
 
-def true_poses(
-    ground_truth: Path, model: pycolmap.Reconstruction, is_aligned: bool
-) -> tuple[dict[str, pycolmap.Rigid3d], pycolmap.Sim3d | None]:
-    """True poses, and the similarity that takes a map from scratch into their frame."""
-    truth = registered_poses(read_model(ground_truth))
-    if is_aligned:
-        return truth, None
+def align_results(
+    results: Sequence[QueryResult],
+    truth: Mapping[str, pycolmap.Rigid3d],
+    model: pycolmap.Reconstruction,
+) -> list[QueryResult]:
+    """Results in the frame of the ground truth, by the similarity that takes a map from scratch there."""
     alignment = align_to(model, truth)
     print(
-        f"Map against ground truth: {len(alignment.residuals)} camera centres, RMS {alignment.rms:.4g} map"
-        f" units of {ground_truth} after a similarity."
+        f"Map against ground truth: {len(alignment.residuals)} camera centres, RMS {alignment.rms:.4g} of its"
+        " units after a similarity."
     )
-    return truth, alignment.reference_from_model
-
-
-def move_results(results: Sequence[QueryResult], reference_from_model: pycolmap.Sim3d) -> list[QueryResult]:
-    """Results with their poses in the frame of the ground truth."""
     moved = []
     for result in results:
         copy = QueryResult(**vars(result))
         pose = result.cam_from_world
         if pose is not None:
-            copy.set_pose(reference_from_model.transform_camera_world(pose))
+            copy.set_pose(alignment.reference_from_model.transform_camera_world(pose))
         moved.append(copy)
     return moved
 
@@ -319,7 +225,7 @@ def localize_queries(
         run.outputs / "results.txt",
         estimator_conf(args),
         focal_unknown=unknown,
-        prepend_camera_name=len({Path(name).name for name in queries}) < len(queries),
+        prepend_camera_name=photos.prepend_camera_name,
     )
     return results, matches
 
@@ -327,46 +233,47 @@ def localize_queries(
 def main(argv: list[str] | None = None) -> None:
     """Run the pipeline."""
     args = build_parser().parse_args(argv)
+    conf = estimator_conf(args)
     photos = find_photos(args.images, args.queries, args.query_every, args.outputs)
+    photos.check(args.outputs / "results.txt")
+    reference = read_reference(args.reference_model, photos) if args.reference_model else None
+    truth = None
+    if args.ground_truth:
+        truth = read_ground_truth(args.ground_truth, photos.query_names or photos.map_names)
     run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
     logger.info("%d map photos, %d queries.", len(photos.map_names), len(photos.query_names))
-    groups = {"map": photos.map_names, "queries": photos.query_names}
-    for label, names in groups.items():
-        if names:
-            run.extract_global(photos.root, names, label)
-            run.extract_local(photos.root, run.readable(names), label)
-    map_names, queries = run.readable(photos.map_names), run.readable(photos.query_names)
+
+    map_names = run.extract(photos.root, photos.map_names, "map")
+    queries = run.extract(photos.root, photos.query_names, "queries") if photos.query_names else []
     if len(map_names) < 2:
-        raise InputError(f"A map needs at least two readable photos, {args.images} has {len(map_names)}.")
-    sfm_dir, model = build_map(run, photos, map_names, args.reference_model, args)
-    run.describe_map(sfm_dir, args.num_loc, estimator_conf(args))
+        raise InputError(f"A map needs two readable photos, {photos.root} has only {map_names[0]}.")
+    sfm_dir, model = build_map(run, photos, map_names, reference, args)
+    run.describe_map(sfm_dir, args.num_loc, conf)
+    num_images, num_points = model.num_reg_images(), model.num_points3D()
+    print(f"Map: {num_images} of {len(map_names)} photos, {num_points} points in {sfm_dir}.")
+
     data = ReportData(f"Photos of {args.images.resolve().name}", model=model)
-    print(f"Map: {model.num_reg_images()} of {len(map_names)} photos, {model.num_points3D()} points in {sfm_dir}.")
-    results: list[QueryResult] = []
     if queries:
-        results, matches = localize_queries(run, photos, queries, sfm_dir, model, args)
-    if args.ground_truth:
-        truth, similarity = true_poses(args.ground_truth, model, args.reference_model is not None)
-        if results:
-            in_frame = move_results(results, similarity) if similarity else results
-            thresholds = [parse_threshold(text) for text in args.thresholds]
-            data.evaluation = evaluate_and_print(in_frame, truth, thresholds)
-            data.ground_truth = truth if similarity is None else None
-    if results:
-        data.results = results
+        data.results, matches = localize_queries(run, photos, queries, sfm_dir, model, args)
+    if truth is not None:
+        in_frame = data.results if reference is not None else align_results(data.results, truth, model)
+        if in_frame:
+            data.evaluation = evaluate_and_print({"queries": in_frame}, truth, args.thresholds)
+        data.ground_truth = truth if reference is not None else None
+    if queries:
         localization_map = LocalizationMap.load(sfm_dir)
         data.matches = match_pictures(
-            run, lambda name: photos.root / name, localization_map, matches, results, data.evaluation
+            run, photos.root, localization_map, matches, data.results, data.evaluation
         )
-    data.facts = facts_of(run, estimator_conf(args), **describe_photos(photos, groups, run))
+    facts = describe_photos(photos, {*map_names, *queries})
+    data.facts = facts_of(run, build_parser().prog, argv, conf, **facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
 
-def describe_photos(photos: Photos, groups: Mapping[str, Sequence[str]], run: Run) -> dict[str, str]:
+def describe_photos(photos: Photos, readable: set[str]) -> dict[str, str]:
     """Numbers of photos, and those that could not be read."""
-    facts = {f"{label} photos": str(len(names)) for label, names in groups.items()}
-    everything = [name for names in groups.values() for name in names]
-    unreadable = sorted(set(everything) - set(run.readable(everything)))
+    facts = {"map photos": str(len(photos.map_names)), "queries": str(len(photos.query_names))}
+    unreadable = [name for name in (*photos.map_names, *photos.query_names) if name not in readable]
     if unreadable:
         facts["unreadable photos"] = ", ".join(unreadable)
     return facts
@@ -379,15 +286,15 @@ def build_parser() -> argparse.ArgumentParser:
     queries = parser.add_mutually_exclusive_group()
     queries.add_argument("--queries", type=Path, help="folder of query photos, or list of names in --images")
     queries.add_argument("--query_every", type=int, metavar="N", help="take every n-th photo as a query")
-    parser.add_argument("--reference_model", type=Path, help="COLMAP model with known poses of the map photos")
+    parser.add_argument("--reference_model", type=Path, help="COLMAP model with poses of the map photos")
     parser.add_argument("--mapper", choices=reconstruction.MAPPERS, default="incremental")
     parser.add_argument(
         "--camera_mode",
         choices=list(pycolmap.CameraMode.__members__),
         help="which map photos share a camera; default by their sizes and EXIF tags",
     )
-    parser.add_argument("--num_covis", type=int, default=20, help="pairs per map photo, above 60 photos")
-    parser.add_argument("--num_loc", type=int, default=20, help="map photos to match a query with")
+    parser.add_argument("--num_covis", type=positive, default=20, help="pairs per map photo, above 60 photos")
+    parser.add_argument("--num_loc", type=positive, default=20, help="map photos to match a query with")
     add_common_arguments(parser)
     return parser
 

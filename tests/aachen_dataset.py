@@ -20,7 +20,7 @@ from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_
 from hloc_ext.formats.lists import write_query_list
 from hloc_ext.formats.nvm import nvm_from_model, write_nvm
 from hloc_ext.localization_map import LocalizationMap
-from tests.synthetic import make_scene
+from tests.room import Room
 
 #: Folder of the query images of a condition, as in the data set.
 QUERY_FOLDERS = {"day": "query/day/nexus4", "night": "query/night/nexus5x", "sunset": "query/sunset/nexus4"}
@@ -101,13 +101,11 @@ def _write_database(path: Path, names: list[str]) -> None:
             connection.execute("INSERT INTO cameras VALUES (?)", (number,))
 
 
-def synthetic_scene(folder: Path) -> Scene:
-    """A tiny scene: 10 map images, 2 day and 2 night queries (all rendered alike)."""
-    images, model = make_scene(folder)
-    names = sorted(registered_poses(model))
-    map_names, day, night = names[:10], names[10:12], names[12:]
-    reference = _triangulated(images, subset(model, map_names), folder.parent / f"{folder.name}_work")
-    return Scene(images, reference, model, {"day": day, "night": night})
+def synthetic_scene(room: Room, work: Path) -> Scene:
+    """The rendered room: 10 map images, 2 day and 2 night queries (all rendered alike)."""
+    reference = _triangulated(room.images, subset(room.model, room.map_names), work)
+    queries = {"day": room.query_names[:2], "night": room.query_names[2:]}
+    return Scene(room.images, reference, room.model, queries)
 
 
 def pavilion_scene(source: Path, work: Path) -> Scene:
