@@ -40,30 +40,47 @@ def compare(setup: Setup) -> list[Row]:
         shutil.copyfile(raw, own / "raw.h5")  # HLOC adds its matches to this file
         h5py.File(own / "features.h5", "w").close()
 
-    def run_hloc(own: Path) -> None:
-        keypoints = stage.aggregate_matches(
-            conf,
-            pairs,
-            own / "raw.h5",
-            own / "features.h5",
-            None,
-            MAX_KEYPOINTS,
-            defaultdict(list),
-            defaultdict(list),
+    def aggregate_hloc(own: Path) -> dict[str, np.ndarray]:
+        features = own / "features.h5"
+        # The last two are given because its defaults are shared between calls.
+        dictionaries: list[defaultdict] = [defaultdict(list), defaultdict(list)]
+        return stage.aggregate_matches(
+            conf, pairs, own / "raw.h5", features, None, MAX_KEYPOINTS, *dictionaries
         )
-        stage.assign_matches(pairs, own / "raw.h5", keypoints, conf["max_error"])
 
-    def run_ours(own: Path) -> None:
+    def aggregate_ours(own: Path) -> None:
         features = own / "features.h5"
         match_dense.aggregate_matches(conf, pairs, own / "raw.h5", features, None, MAX_KEYPOINTS)
-        match_dense.assign_matches(pairs, own / "raw.h5", own / "matches.h5", [features], conf["max_error"])
 
-    timing = alternate(run_hloc, run_ours, setup.repeats, folder, prepare)
     hloc, ours = folder / "hloc", folder / "ours"
-    equality = describe(
-        (hloc / "features.h5", hloc / "raw.h5"), (ours / "features.h5", ours / "matches.h5"), pairs
+    timing = alternate(aggregate_hloc, aggregate_ours, setup.repeats, folder, prepare)
+    files = (hloc / "features.h5", hloc / "raw.h5"), (ours / "features.h5", ours / "matches.h5")
+    keypoints = [read_keypoints(features) for features, _ in files]
+    size = f"of {len(pairs)} × {num_matches} matches, s"
+    rows = [timing.row(f"aggregation {size}", compare_keypoints(*keypoints))]
+
+    aggregated = hloc / "raw.h5", ours / "features.h5"
+    kept = [shutil.copyfile(path, folder / f"aggregated-{path.name}") for path in aggregated]
+    hloc_keypoints = timing.hloc_result
+
+    def assign_hloc(own: Path) -> None:
+        stage.assign_matches(pairs, own / kept[0].name, hloc_keypoints, conf["max_error"])
+
+    def assign_ours(own: Path) -> None:
+        match_dense.assign_matches(pairs, raw, own / "matches.h5", [own / kept[1].name], conf["max_error"])
+
+    timing = alternate(
+        assign_hloc,
+        assign_ours,
+        setup.repeats,
+        folder,
+        lambda own: [shutil.copyfile(path, own / path.name) for path in kept],
     )
-    return [timing.row(f"aggregation of {len(pairs)} × {num_matches} matches, s", equality)]
+    links = (
+        read_links(hloc / kept[0].name, keypoints[0], pairs),
+        read_links(ours / "matches.h5", keypoints[1], pairs),
+    )
+    return [*rows, timing.row(f"assignment {size}", compare_links(*links))]
 
 
 def write_matches(path: Path, pairs: list[Pair], num_matches: int, seed: int = 0) -> None:
@@ -92,25 +109,19 @@ def write_matches(path: Path, pairs: list[Pair], num_matches: int, seed: int = 0
             group["scores"] = rng.uniform(0.2, 1.0, num_matches).astype(np.float32)
 
 
-def describe(hloc: tuple[Path, Path], ours: tuple[Path, Path], pairs: list[Pair]) -> str:
-    """Count what is identical: keypoints by position, matches by the positions of their ends.
-
-    Args:
-        hloc, ours: feature file and match file of each side.
-        pairs: image names.
-    """
-    keypoints = [read_keypoints(features) for features, _ in (hloc, ours)]
-    counts = [{name: Counter(map(tuple, k.tolist())) for name, k in side.items()} for side in keypoints]
+def compare_keypoints(hloc: dict[str, np.ndarray], ours: dict[str, np.ndarray]) -> str:
+    """Count the keypoints that both sides have, by position."""
+    counts = [{name: Counter(map(tuple, k.tolist())) for name, k in side.items()} for side in (hloc, ours)]
     same = sum((counts[0][name] & counts[1][name]).total() for name in counts[0])
-    total = sum(map(len, keypoints[0].values()))
-    num_ours = sum(map(len, keypoints[1].values()))
-    links = [read_links(matches, keypoints[i], pairs) for i, (_, matches) in enumerate((hloc, ours))]
-    same_links = sum((a & b).total() for a, b in zip(*links, strict=True))
-    total_links, our_links = (sum(link.total() for link in side) for side in links)
-    return (
-        f"{identical(same, total, 'keypoints')}, ours {num_ours};"
-        f" {identical(same_links, total_links, 'matches')}, ours {our_links}"
-    )
+    num_hloc, num_ours = (sum(map(len, side.values())) for side in (hloc, ours))
+    return f"{identical(same, num_hloc, 'keypoints')}, ours {num_ours}"
+
+
+def compare_links(hloc: list[Counter], ours: list[Counter]) -> str:
+    """Count the matches that both sides have, by the positions of their ends."""
+    same = sum((a & b).total() for a, b in zip(hloc, ours, strict=True))
+    num_hloc, num_ours = (sum(link.total() for link in side) for side in (hloc, ours))
+    return f"{identical(same, num_hloc, 'matches')}, ours {num_ours}"
 
 
 def read_keypoints(path: Path) -> dict[str, np.ndarray]:

@@ -217,5 +217,5 @@ class Setup:
 
 def identical(count: int, total: int, what: str) -> str:
     """``12 of 12 what identical``, with per cent if they are not."""
-    share = "" if count == total else f" ({100 * count / total:.3f} %)"
+    share = "" if count == total else f" ({100 * count / total:.4f} %)"
     return f"{count} of {total} {what} identical{share}"
