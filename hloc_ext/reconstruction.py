@@ -22,14 +22,19 @@ from .formats.colmap import write_model
 from .formats.lists import read_query_list
 from .formats.pairs import Pair, read_pairs
 from .triangulation import (
-    explaining_database,
     fill_options,
     parse_options,
     require_files,
     require_writable,
     verify_by_estimation,
 )
-from .two_view_geometry import MatchStatistics, import_features, import_matches, pairs_in_database
+from .two_view_geometry import (
+    MatchStatistics,
+    import_features,
+    import_matches,
+    pairs_in_database,
+    require_database_space,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +68,7 @@ def import_images(
     database_path.unlink(missing_ok=True)
     cameras = cameras or {}
     unknown = [name for name in image_list if name not in cameras]
+    require_database_space(database_path)
     with pycolmap.Database.open(database_path):
         pass
     if unknown:
@@ -263,22 +269,21 @@ def main(
     merge_options(options, mapper_options or {})
     fill_options(_empty_options(mapper), options)
     require_writable(sfm_dir)
-    with explaining_database(database_path):
-        ids, known_cameras = import_images(
-            Path(image_dir), database_path, camera_mode, names, image_options, intrinsics
-        )
-        listed = pairs_in_database(read_pairs(pairs), ids, Path(pairs))
-        statistics = _fill_database(
-            database_path,
-            ids,
-            listed,
-            Path(features),
-            Path(matches),
-            min_match_score,
-            skip_geometric_verification,
-        )
-        if not skip_geometric_verification:
-            verify_by_estimation(database_path, listed, seed, verbose)
+    ids, known_cameras = import_images(
+        Path(image_dir), database_path, camera_mode, names, image_options, intrinsics
+    )
+    listed = pairs_in_database(read_pairs(pairs), ids, Path(pairs))
+    statistics = _fill_database(
+        database_path,
+        ids,
+        listed,
+        Path(features),
+        Path(matches),
+        min_match_score,
+        skip_geometric_verification,
+    )
+    if not skip_geometric_verification:
+        verify_by_estimation(database_path, listed, seed, verbose)
     if mapper == "incremental" and known_cameras:
         options.setdefault("constant_cameras", known_cameras)
     model = run_mapper(sfm_dir, database_path, Path(image_dir), mapper, options, verbose, statistics)
@@ -336,8 +341,11 @@ def _fill_database(
     as_verified: bool,
 ) -> MatchStatistics:
     with pycolmap.Database.open(database_path) as database:
-        import_features(ids, database, features, {name for pair in pairs for name in pair})
-        return import_matches(ids, database, pairs, matches, features, min_match_score, as_verified)
+        used = {name for pair in pairs for name in pair}
+        import_features(ids, database, features, used, database_path)
+        return import_matches(
+            ids, database, pairs, matches, features, min_match_score, as_verified, database_path
+        )
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pycolmap
 
 from .colmap_log import quiet_colmap
 from .errors import InputError, MissingInputError, ReconstructionError
-from .formats.atomic import DiskFullError, explaining, make_dir
+from .formats.atomic import explaining, make_dir
 from .formats.colmap import image_ids, read_model, write_model
 from .formats.pairs import Pair, read_pairs
 from .two_view_geometry import (
@@ -23,6 +22,7 @@ from .two_view_geometry import (
     import_features,
     import_matches,
     pairs_in_database,
+    require_database_space,
     verify_with_known_poses,
 )
 
@@ -35,6 +35,7 @@ VERIFICATIONS = ("known_poses", "guided", "estimate", "skip")
 def create_database(database_path: Path, model: pycolmap.Reconstruction) -> None:
     """Create a database with the cameras, rigs, frames and images of `model`, replacing an old one."""
     database_path.unlink(missing_ok=True)
+    require_database_space(database_path)
     with pycolmap.Database.open(database_path) as database, pycolmap.DatabaseTransaction(database):
         for camera in model.cameras.values():
             database.write_camera(camera, use_camera_id=True)
@@ -50,6 +51,7 @@ def verify_by_estimation(
     database_path: Path, pairs: Sequence[Pair], seed: int = 0, verbose: bool = False
 ) -> None:
     """Let COLMAP verify the matches of `pairs` by robust estimation (no poses needed)."""
+    require_database_space(database_path, database_path.stat().st_size)
     options = pycolmap.TwoViewGeometryOptions()
     options.ransac.max_num_trials = 20000
     options.ransac.min_inlier_ratio = 0.1
@@ -72,20 +74,6 @@ def require_writable(folder: Path) -> None:
     make_dir(folder)
     with explaining(folder), tempfile.TemporaryFile(dir=folder):
         pass
-
-
-@contextlib.contextmanager
-def explaining_database(database_path: Path) -> Iterator[None]:
-    """Turn SQLite's complaint about a full disk into an error that names the database."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "disk is full" not in str(error) and "disk I/O error" not in str(error):
-            raise
-        raise DiskFullError(
-            f"No space left on device while writing {database_path}: free some space and run the same"
-            " command again."
-        ) from error
 
 
 def main(
@@ -143,19 +131,18 @@ def main(
     listed = pairs_in_database(read_pairs(pairs), image_ids(reference), Path(pairs))
     require_writable(sfm_dir)
     database_path = sfm_dir / "database.db"
-    with explaining_database(database_path):
-        create_database(database_path, reference)
-        statistics = _fill_database(
-            database_path,
-            reference,
-            listed,
-            Path(features),
-            Path(matches),
-            min_match_score,
-            verification,
-            seed,
-            verbose,
-        )
+    create_database(database_path, reference)
+    statistics = _fill_database(
+        database_path,
+        reference,
+        listed,
+        Path(features),
+        Path(matches),
+        min_match_score,
+        verification,
+        seed,
+        verbose,
+    )
     logger.info("Matches: %s.", statistics)
 
     def run(folder: Path) -> pycolmap.Reconstruction:
@@ -197,17 +184,25 @@ def _fill_database(
     ids = image_ids(reference)
     used = {name for pair in pairs for name in pair}
     with pycolmap.Database.open(database_path) as database:
-        import_features(ids, database, features, used)
+        import_features(ids, database, features, used, database_path)
         statistics = import_matches(
-            ids, database, pairs, matches, features, min_match_score, verification == "skip"
+            ids, database, pairs, matches, features, min_match_score, verification == "skip", database_path
         )
         if verification == "known_poses":
             statistics = verify_with_known_poses(
-                ids, reference, database, features, pairs, matches, min_match_score=min_match_score
+                ids,
+                reference,
+                database,
+                features,
+                pairs,
+                matches,
+                min_match_score=min_match_score,
+                database_path=database_path,
             )
     if verification == "estimate":
         verify_by_estimation(database_path, pairs, seed, verbose)
     elif verification == "guided":
+        require_database_space(database_path, database_path.stat().st_size)
         with quiet_colmap(verbose):
             pycolmap.guided_geometric_verification(reference, database_path)
     return statistics

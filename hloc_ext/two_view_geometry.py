@@ -11,11 +11,15 @@ import pycolmap
 from tqdm import tqdm
 
 from .errors import InputError
+from .formats.atomic import require_space
 from .formats.features import FeatureReader
 from .formats.matches import MatchReader, check_indices
 from .formats.pairs import Pair, unique_pairs
 
 Configuration = pycolmap.TwoViewGeometryConfiguration
+
+#: Space that must be left on the disk of a database: more than one write of COLMAP takes.
+RESERVED_BYTES = 16 * 2**20
 
 
 def epipolar_errors(
@@ -63,8 +67,26 @@ class MatchStatistics:
         return text
 
 
+def require_database_space(database_path: Path | None, num_bytes: int = 0) -> None:
+    """Raise DiskFullError before a disk is full: COLMAP then ends the process.
+
+    Args:
+        database_path: database; None checks nothing.
+        num_bytes: what is going to be written. Besides, what SQLite has written to its log so far must fit
+            once more, and some reserve.
+    """
+    if database_path is not None:
+        log = database_path.with_name(f"{database_path.name}-wal")
+        logged = log.stat().st_size if log.exists() else 0
+        require_space(database_path, num_bytes + logged + RESERVED_BYTES)
+
+
 def import_features(
-    image_ids: Mapping[str, int], database: pycolmap.Database, features_path: Path, used: Iterable[str]
+    image_ids: Mapping[str, int],
+    database: pycolmap.Database,
+    features_path: Path,
+    used: Iterable[str],
+    database_path: Path | None = None,
 ) -> None:
     """Write keypoints to the database, moved to COLMAP's pixel origin (top-left centre at (0.5, 0.5)).
 
@@ -73,10 +95,12 @@ def import_features(
         database: open database.
         features_path: feature file.
         used: images that occur in the pairs and so must have features; others may lack them.
+        database_path: file of the database, if the space on its disk is to be checked.
     """
     required = set(used)
     with FeatureReader(features_path, max_cache_bytes=0) as features, pycolmap.DatabaseTransaction(database):
         for name, image_id in tqdm(image_ids.items(), desc="import features"):
+            require_database_space(database_path)
             if name in required or name in features:
                 keypoints = features.keypoints(name) + np.float32(0.5)
             else:
@@ -108,6 +132,7 @@ def import_matches(
     features_path: Path,
     min_match_score: float | None = None,
     as_verified: bool = False,
+    database_path: Path | None = None,
 ) -> MatchStatistics:
     """Write the matches of `pairs` to the database.
 
@@ -119,10 +144,12 @@ def import_matches(
         features_path: feature file, to check the indices.
         min_match_score: drop matches that score no more than this.
         as_verified: also declare all matches geometrically verified.
+        database_path: file of the database, if the space on its disk is to be checked.
     """
     statistics = MatchStatistics()
     with MatchReader(matches_path) as reader, pycolmap.DatabaseTransaction(database):
         for name0, name1 in tqdm(list(pairs), desc="import matches"):
+            require_database_space(database_path)
             id0, id1 = image_ids[name0], image_ids[name1]
             matches, scores = reader.get(name0, name1)
             if min_match_score is not None:
@@ -156,6 +183,7 @@ def verify_with_known_poses(
     matches_path: Path,
     max_error: float = 4.0,
     min_match_score: float | None = None,
+    database_path: Path | None = None,
 ) -> MatchStatistics:
     """Keep the matches that satisfy the epipolar constraint of the known poses.
 
@@ -169,6 +197,7 @@ def verify_with_known_poses(
         max_error: largest distance to the epipolar line, pixels of the original images, per unit of
             keypoint uncertainty.
         min_match_score: drop matches that score no more than this.
+        database_path: file of the database, if the space on its disk is to be checked.
     """
     statistics = MatchStatistics()
     normalized: dict[str, tuple[np.ndarray, float]] = {}
@@ -191,6 +220,7 @@ def verify_with_known_poses(
             return normalized[name]
 
         for name0, name1 in tqdm(pairs, desc="verify by known poses"):
+            require_database_space(database_path)
             points0, threshold0 = on_normalized_plane(name0)
             points1, threshold1 = on_normalized_plane(name1)
             if min_match_score is None:
