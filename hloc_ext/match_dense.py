@@ -287,18 +287,29 @@ def assign_matches(
         FeatureReader(raw_match_path, max_cache_bytes=0) as matches,
         KeypointFiles(keypoints) as files,
     ):
-        for pair in tqdm(order_for_reuse(pairs), desc="matches", smoothing=0.1):
+
+        def read(pair: Pair) -> tuple[str, dict[str, np.ndarray], list[cKDTree]]:
             key = names_to_pair(*pair)
             record = {name: matches.get(key, name) for name in ("keypoints0", "keypoints1", "scores")}
-            trees = [files.tree(name) for name in pair]
+            return key, record, [files.tree(name) for name in pair]
+
+        def attach(
+            job: tuple[str, dict[str, np.ndarray], list[cKDTree]],
+        ) -> tuple[str, dict[str, np.ndarray]]:
+            key, record, trees = job
             index0, index1 = (
                 nearest_keypoints(tree, record[f"keypoints{side}"], max_error)
                 for side, tree in enumerate(trees)
             )
             matches0, scores0 = assign(index0, index1, record["scores"], trees[0].n)
-            record |= {"matches0": matches0, "matching_scores0": scores0}
+            return key, {**record, "matches0": matches0, "matching_scores0": scores0}
+
+        # Files are read and written here, while the searches run in threads.
+        workers = os.cpu_count() or 1
+        records = prefetch(attach, map(read, order_for_reuse(pairs)), workers, 2 * workers)
+        for key, record in tqdm(records, total=len(pairs), desc="matches", smoothing=0.1):
             writer.write(key, record)
-            num_matches += int(np.count_nonzero(matches0 >= 0))
+            num_matches += int(np.count_nonzero(record["matches0"] >= 0))
     logger.info("Assigned %d matches in %d pairs.", num_matches, len(pairs))
     if num_matches == 0:
         logger.warning("%s: none of the %d new pairs has a match.", match_path, len(pairs))
