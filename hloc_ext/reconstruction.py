@@ -353,6 +353,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hloc_ext reconstruction", description=__doc__)
     for name in ("sfm_dir", "image_dir", "pairs", "features", "matches"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--image_list", type=Path, help="list of image names; default all of the folder")
     parser.add_argument("--camera_mode", default="AUTO", choices=list(pycolmap.CameraMode.__members__))
     parser.add_argument("--mapper", default="incremental", choices=MAPPERS)
     parser.add_argument("--intrinsics", type=Path, help="list `name MODEL width height params…`, kept fixed")
