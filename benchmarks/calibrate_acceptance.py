@@ -1,10 +1,11 @@
-"""Calibrate the acceptance tests of poses on photos that a map does not show.
+"""Calibrate the acceptance tests of poses on poses that are wrong by construction.
 
-Every pose estimated for such a photo is wrong, so the inliers that it collects are what chance and
-repeated structure give. ``python -m benchmarks.calibrate_acceptance --maps MAP_DIR… --wrong PHOTOS``
-localizes photos of other places against each map, with the acceptance tests switched off, and prints
-what share of the poses each pair of thresholds would accept. Queries of the map with known poses
-(``--right``, a results log of a pipeline with ``--ground_truth``) show what the same thresholds cost.
+Two kinds of wrong queries: photos of other places (``--wrong``), and, harder, every n-th map photo
+localized against only those map photos that share no 3-D point with it, where a repetitive place offers
+look-alikes. Their inliers are what chance and repetition give. The same map photos, localized against all
+others, show what the thresholds cost right poses (the map knows them, so this is an upper bound).
+
+``python -m benchmarks.calibrate_acceptance --maps MAP_DIR… --wrong PHOTOS``
 """
 
 from __future__ import annotations
@@ -16,35 +17,83 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from hloc_ext.evaluation.poses import evaluate
-from hloc_ext.formats.colmap import read_model, registered_poses
+from hloc_ext.evaluation.metrics import pose_error
+from hloc_ext.formats.colmap import read_model
 from hloc_ext.formats.images import list_images
-from hloc_ext.formats.results import read_log
+from hloc_ext.formats.results import QueryResult, Status
 from hloc_ext.localizer import Localizer
+from hloc_ext.pose_estimation import EstimatorConf
 
-INLIERS = (6, 8, 10, 12, 15, 20, 30)
-RATIOS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
+INLIERS = (4, 6, 8, 10, 12, 15, 20, 30)
+RATIOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+
+Support = list[tuple[int, float, float]]  # inliers, inlier ratio, viewing angle in degrees
 
 
-def wrong_poses(map_dir: Path, photos: Path, number: int, seed: int) -> np.ndarray:
-    """Localize photos of other places; returns (inliers, inlier ratio) of each, N×2."""
+def open_map(map_dir: Path) -> Localizer:
+    """Map with the acceptance tests switched off."""
     localizer = Localizer(map_dir)
-    localizer.conf = replace(localizer.conf, min_inliers=0, min_inlier_ratio=0.0)
+    localizer.conf = replace(localizer.conf, min_inliers=0, min_inlier_ratio=0.0, max_viewing_angle=180.0)
+    return localizer
+
+
+def support_of(result: QueryResult) -> tuple[int, float, float]:
+    """Inliers, inlier ratio and viewing angle of a result."""
+    angle = 180.0 if result.viewing_angle is None else result.viewing_angle
+    return result.num_inliers, result.inlier_ratio, angle
+
+
+def other_places(localizer: Localizer, photos: Path, number: int, seed: int) -> Support:
+    """Localize photos of other places."""
     names = list_images(photos)
     chosen = np.random.default_rng(seed).choice(len(names), min(number, len(names)), replace=False)
-    support = []
-    for index in tqdm(sorted(chosen), desc=str(map_dir)):
-        result = localizer.localize(photos / names[index])
-        support.append((result.num_inliers, result.inlier_ratio))
-    return np.array(support)
+    return [
+        support_of(localizer.localize(photos / names[i])) for i in tqdm(sorted(chosen), desc="other places")
+    ]
 
 
-def acceptance_table(support: np.ndarray) -> str:
-    """Share of poses that pass each pair of thresholds."""
+def same_place(localizer: Localizer, images: Path, every: int) -> tuple[Support, Support]:
+    """Localize map photos against photos without a common point (wrong), and against all others (right).
+
+    A right pose is kept only if it agrees with the map within 1 % of the map's extent and 5°.
+    """
+    points = [
+        set(rows[rows >= 0].tolist()) for rows in map(localizer.map.rows_of, range(len(localizer.map.names)))
+    ]
+    model = read_model(localizer.map_dir / localizer.description.sfm)
+    cameras = {image.name: image.camera for image in model.images.values()}
+    extent = np.linalg.norm(np.ptp(localizer.map.centers, axis=0))
+    wrong: Support = []
+    right: Support = []
+    for i in tqdm(range(0, len(points), every), desc="same place"):
+        name = localizer.map.names[i]
+        camera = cameras[name]
+        others = [j for j in range(len(points)) if j != i]
+        apart = [localizer.map.names[j] for j in others if not points[i] & points[j]]
+        if apart:
+            wrong.append(support_of(localizer.localize(images / name, camera, candidates=apart)))
+        everyone = [localizer.map.names[j] for j in others]
+        result = localizer.localize(images / name, camera, candidates=everyone)
+        if result.cam_from_world is None or result.status is not Status.LOCALIZED:
+            continue
+        position, rotation = pose_error(result.cam_from_world, localizer.map.pose(i))
+        if position < 0.01 * extent and rotation < 5:
+            right.append(support_of(result))
+    return wrong, right
+
+
+def acceptance_table(support: Support, max_angle: float) -> str:
+    """Share of poses that pass each pair of thresholds and the viewing angle."""
+    if not support:
+        return "none"
+    values = np.array(support)
     lines = ["min_inliers \\ ratio " + "".join(f"{ratio:8.2f}" for ratio in RATIOS)]
     for inliers in INLIERS:
-        shares = [((support[:, 0] >= inliers) & (support[:, 1] >= ratio)).mean() for ratio in RATIOS]
-        lines.append(f"{inliers:19d} " + "".join(f"{100 * share:7.1f}%" for share in shares))
+        passed = [
+            (values[:, 0] >= inliers) & (values[:, 1] >= ratio) & (values[:, 2] <= max_angle)
+            for ratio in RATIOS
+        ]
+        lines.append(f"{inliers:19d} " + "".join(f"{100 * p.mean():7.1f}%" for p in passed))
     return "\n".join(lines)
 
 
@@ -52,31 +101,37 @@ def main(argv: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--maps", type=Path, nargs="+", required=True, help="output folders of pipelines")
-    parser.add_argument("--wrong", type=Path, required=True, help="photos of other places")
-    parser.add_argument("--number", type=int, default=60, help="photos per map")
-    parser.add_argument("--right", type=Path, help="log (.jsonl) of queries, made with --min_inliers 0")
-    parser.add_argument("--ground_truth", type=Path, help="COLMAP model with the true poses of --right")
-    parser.add_argument("--max_error", type=float, nargs=2, default=(0.5, 5.0), help="map units, degrees")
+    parser.add_argument("--images", type=Path, nargs="*", default=[], help="their photos, in the same order")
+    parser.add_argument("--wrong", type=Path, help="photos of other places")
+    parser.add_argument("--number", type=int, default=60, help="photos of other places per map")
+    parser.add_argument("--every", type=int, default=3, help="take every n-th map photo")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    per_map = {path: wrong_poses(path, args.wrong, args.number, args.seed) for path in args.maps}
-    for path, support in per_map.items():
-        quantiles = np.quantile(support[:, 0], [0.5, 0.9, 0.99, 1.0]).astype(int)
-        print(f"{path}: {len(support)} wrong photos; inliers median, 90 %, 99 %, max: {quantiles.tolist()}")
-    print(f"\nWrong poses accepted:\n{acceptance_table(np.concatenate(list(per_map.values())))}")
-    if args.right:
-        results = read_log(args.right)
-        errors = evaluate(results, registered_poses(read_model(args.ground_truth))).errors
-        support = np.array([(r.num_inliers, r.inlier_ratio) for r in results])
-        correct = np.array(
-            [
-                errors[r.name].position <= args.max_error[0] and errors[r.name].rotation <= args.max_error[1]
-                for r in results
-            ]
-        )
-        for label, chosen in {"right": correct, "wrong": ~correct}.items():
-            print(f"\n{chosen.sum()} {label} poses of {args.right.name}, accepted:")
-            print(acceptance_table(support[chosen]) if chosen.any() else "none")
+    groups: dict[str, Support] = {"other places": [], "same place, wrong": [], "same place, right": []}
+    for number, map_dir in enumerate(args.maps):
+        localizer = open_map(map_dir)
+        if args.wrong:
+            groups["other places"] += other_places(localizer, args.wrong, args.number, args.seed)
+        if args.images:
+            wrong, right = same_place(localizer, args.images[number], args.every)
+            groups["same place, wrong"] += wrong
+            groups["same place, right"] += right
+    for label, support in groups.items():
+        if not support:
+            continue
+        inliers, ratios, angles = np.array(support).T
+        print(f"\n{label}: {len(support)} poses")
+        for name, column in {"inliers": inliers, "inlier ratio": ratios, "viewing angle": angles}.items():
+            quantiles = np.quantile(column, [0, 0.1, 0.5, 0.9, 0.99, 1])
+            print(
+                f"  {name:14s}"
+                + "".join(f"{v:9.3g}" for v in quantiles)
+                + "   (min, 10 %, 50 %, 90 %, 99 %, max)"
+            )
+        for max_angle in (180.0, EstimatorConf.max_viewing_angle):
+            print(
+                f"accepted with a viewing angle up to {max_angle:.0f}°:\n{acceptance_table(support, max_angle)}"
+            )
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ class LocalizationMap:
         """Position of each image name."""
         return {name: i for i, name in enumerate(self.names)}
 
+    @cached_property
+    def centers(self) -> np.ndarray:
+        """Camera centres of the map images, N×3, world frame."""
+        return np.array([self.pose(i).inverse().translation for i in range(len(self.names))]).reshape(-1, 3)
+
     def rows_of(self, image: int) -> np.ndarray:
         """Rows of `points` (or −1) of the keypoints of map image number `image`."""
         return self.point_rows[self.offsets[image] : self.offsets[image + 1]]

@@ -39,11 +39,13 @@ class Correspondences:
         keypoints: M indices of query keypoints.
         points2D: M×2 pixels, COLMAP's origin (top-left pixel centre at (0.5, 0.5)).
         rows: M rows of the map's points.
+        images: M numbers of the best retrieved map images that gave the matches.
     """
 
     keypoints: np.ndarray
     points2D: np.ndarray
     rows: np.ndarray
+    images: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -68,7 +70,7 @@ def collect_correspondences(
     Returns:
         Matches in HLOC's order: by first appearance of the keypoint, then of the point.
     """
-    query_indices, rows = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    query_indices, rows, sources = ([np.zeros(0, np.int64)] for _ in range(3))
     for image, pairs in zip(images, matches, strict=True):
         if len(pairs) == 0:
             continue
@@ -81,15 +83,33 @@ def collect_correspondences(
         point = localization_map.rows_of(image)[pairs[:, 1]]
         query_indices.append(pairs[point >= 0, 0])
         rows.append(point[point >= 0].astype(np.int64))
-    query_index, row = np.concatenate(query_indices), np.concatenate(rows)
+        sources.append(np.full(len(rows[-1]), image))
+    query_index, row, source = (np.concatenate(parts) for parts in (query_indices, rows, sources))
     _, first = np.unique(query_index * (len(localization_map.points) + 1) + row, return_index=True)
     first.sort()
-    query_index, row = query_index[first], row[first]
+    query_index, row, source = query_index[first], row[first], source[first]
     _, appearance, inverse = np.unique(query_index, return_index=True, return_inverse=True)
     order = np.argsort(appearance[inverse], kind="stable")
-    query_index, row = query_index[order], row[order]
+    query_index, row, source = query_index[order], row[order], source[order]
     points2D = np.asarray(keypoints, np.float64).reshape(-1, 2)[query_index] + 0.5
-    return Correspondences(query_index, points2D, row)
+    return Correspondences(query_index, points2D, row, source)
+
+
+def viewing_angle(
+    localization_map: LocalizationMap, correspondences: Correspondences, estimate: PoseEstimate
+) -> float:
+    """Median angle, in degrees, under which query and map images see the inlier points.
+
+    A pose that claims to see points from the side opposite to the map images that matched them is
+    wrong, however many inliers it has: symmetric places produce such poses.
+    """
+    points = localization_map.points[correspondences.rows[estimate.inliers]]
+    if len(points) == 0:
+        return 180.0
+    to_query = estimate.cam_from_world.inverse().translation - points
+    to_map = localization_map.centers[correspondences.images[estimate.inliers]] - points
+    cross = np.linalg.norm(np.cross(to_query, to_map), axis=1)
+    return float(np.median(np.degrees(np.arctan2(cross, np.sum(to_query * to_map, axis=1)))))
 
 
 def localize_query(
@@ -138,7 +158,10 @@ def localize_query(
         if correspondences is None or _num_inliers(pose) > _num_inliers(estimate):
             estimate, correspondences = pose, candidates
     num_matches = len(correspondences) if correspondences else 0
-    reason = rejection(estimate, num_matches, conf)
+    angle = None
+    if estimate is not None and correspondences is not None:
+        angle = viewing_angle(localization_map, correspondences, estimate)
+    reason = rejection(estimate, num_matches, conf, angle)
     result = QueryResult(
         name,
         Status.FAILED,
@@ -147,6 +170,7 @@ def localize_query(
         estimator=describe_estimator(conf, covisibility_clustering),
         camera=format_camera(camera),
         retrieved=[localization_map.names[i] for i in images],
+        viewing_angle=angle,
     )
     if estimate is not None and not reason:
         result.status = Status.LOCALIZED
@@ -195,6 +219,7 @@ def main(
     estimator: str = "pycolmap",
     min_inliers: int = EstimatorConf.min_inliers,
     min_inlier_ratio: float = EstimatorConf.min_inlier_ratio,
+    max_viewing_angle: float = EstimatorConf.max_viewing_angle,
     refine_focal: bool = False,
     focal_unknown: Sequence[str] = (),
     num_threads: int | None = None,
@@ -215,7 +240,8 @@ def main(
         prepend_camera_name: write ``folder/name`` instead of the basename.
         config: pycolmap's ``{"estimation": …, "refinement": …}`` options, as in HLOC.
         estimator: ``pycolmap`` or ``poselib``.
-        min_inliers, min_inlier_ratio: a pose below either becomes a flagged fallback.
+        min_inliers, min_inlier_ratio, max_viewing_angle: acceptance tests, see
+            :class:`~hloc_ext.pose_estimation.EstimatorConf`; a pose that fails becomes a flagged fallback.
         refine_focal: refine the focal length of every query.
         focal_unknown: queries whose focal length is a guess and must be estimated.
         num_threads: queries localized at once; default the number of processors.
@@ -238,7 +264,14 @@ def main(
     elif not isinstance(reference_sfm, LocalizationMap):
         reference_sfm = LocalizationMap.load(Path(reference_sfm))
     conf = EstimatorConf(
-        estimator, ransac_thresh, min_inliers, min_inlier_ratio, refine_focal, seed, dict(config or {})
+        estimator=estimator,
+        ransac_thresh=ransac_thresh,
+        min_inliers=min_inliers,
+        min_inlier_ratio=min_inlier_ratio,
+        max_viewing_angle=max_viewing_angle,
+        refine_focal=refine_focal,
+        seed=seed,
+        options=dict(config or {}),
     )
     unknown = set(focal_unknown)
     result_names([name for name, _ in queries], Path(results), prepend_camera_name)
@@ -340,6 +373,12 @@ def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ransac_thresh", type=float, default=default.ransac_thresh, help="pixels")
     parser.add_argument("--min_inliers", type=int, default=default.min_inliers)
     parser.add_argument("--min_inlier_ratio", type=float, default=default.min_inlier_ratio)
+    parser.add_argument(
+        "--max_viewing_angle",
+        type=float,
+        default=default.max_viewing_angle,
+        help="degrees between the rays from query and map images to the inlier points (median)",
+    )
     parser.add_argument("--refine_focal", action="store_true", help="refine each query's focal length")
     parser.add_argument("--seed", type=int, default=0)
 

@@ -6,7 +6,7 @@ import argparse
 import copy
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,7 @@ class Localizer:
         image: Path | str | np.ndarray,
         camera: pycolmap.Camera | None = None,
         name: str = "query",
+        candidates: Collection[str] | None = None,
     ) -> QueryResult:
         """Pose of one image.
 
@@ -134,6 +135,7 @@ class Localizer:
             camera: intrinsics, of the size of the image. Without them the focal length is taken from
                 EXIF, or estimated where there is none.
             name: name in the result, when `image` is an array.
+            candidates: map images that may be retrieved (from a position prior, say); default all.
 
         Returns:
             Result with ``cam_from_world`` (world→camera), ``status``, ``num_inliers`` and more. A pose
@@ -157,7 +159,7 @@ class Localizer:
                 f"'{name}' has {width}×{height} pixels, its camera is for {camera.width}×{camera.height}."
             )
         query = self._extract(self._extractor, self.description.feature_conf, decode)
-        retrieved = self._retrieve(decode)
+        retrieved = self._retrieve(decode, candidates)
         matches = [self._match(query, self.map.names[i]) for i in retrieved]
         return localize_query(
             self.map,
@@ -176,11 +178,14 @@ class Localizer:
         """Numbers of the map images most similar to a file or uint8 array, best first."""
         return self._retrieve(decoder(image))
 
-    def _retrieve(self, decode: Decoder) -> list[int]:
+    def _retrieve(self, decode: Decoder, candidates: Collection[str] | None = None) -> list[int]:
         record = self._extract(self._retriever, self.description.retrieval_conf, decode)
         similarity = self._descriptors @ torch.from_numpy(record["global_descriptor"]).float()
-        order = torch.argsort(similarity, descending=True, stable=True)
-        return order[: self.num_loc].tolist()
+        order = torch.argsort(similarity, descending=True, stable=True).tolist()
+        if candidates is not None:
+            allowed = {self.map.index[name] for name in candidates}
+            order = [number for number in order if number in allowed]
+        return order[: self.num_loc]
 
     @staticmethod
     def _takes_grey(conf: dict[str, Any]) -> bool:

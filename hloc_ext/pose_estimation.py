@@ -27,6 +27,9 @@ class EstimatorConf:
         min_inlier_ratio: a pose with a smaller share of inliers among its matches is rejected. Both
             defaults were calibrated on photos that the map does not show
             (``python -m benchmarks.calibrate_acceptance``).
+        max_viewing_angle: a pose that sees its inlier points from farther away than this, in degrees
+            (median), from the map images that matched them is rejected: no surface is matched from
+            behind.
         refine_focal: refine the focal length of every query.
         seed: seed of the sampling.
         options: further fields of pycolmap's estimation and refinement options, as
@@ -37,6 +40,7 @@ class EstimatorConf:
     ransac_thresh: float = 12.0
     min_inliers: int = 12
     min_inlier_ratio: float = 0.05
+    max_viewing_angle: float = 90.0
     refine_focal: bool = False
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
@@ -184,13 +188,19 @@ def _estimate_poselib(
     return pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([x, y, z, w])), np.asarray(pose.t)), inliers
 
 
-def rejection(estimate: PoseEstimate | None, num_matches: int, conf: EstimatorConf) -> str:
+def rejection(
+    estimate: PoseEstimate | None,
+    num_matches: int,
+    conf: EstimatorConf,
+    viewing_angle: float | None = None,
+) -> str:
     """Why a pose must not be believed, in words; empty if it passes the tests.
 
     Args:
         estimate: the pose, or None if the estimation failed.
         num_matches: 2D–3D matches given to the estimator.
         conf: thresholds.
+        viewing_angle: median angle under which query and map images see the inlier points, degrees.
     """
     if num_matches == 0:
         return "no 2D-3D matches"
@@ -201,4 +211,6 @@ def rejection(estimate: PoseEstimate | None, num_matches: int, conf: EstimatorCo
     ratio = estimate.num_inliers / num_matches
     if ratio < conf.min_inlier_ratio:
         return f"inlier ratio {ratio:.3f}, less than {conf.min_inlier_ratio}"
+    if viewing_angle is not None and viewing_angle > conf.max_viewing_angle:
+        return f"sees its points from {viewing_angle:.0f}° away from the map images that matched them"
     return ""

@@ -140,17 +140,14 @@ class Run:
     def _check_unchanged(self, image_dir: Path, names: Sequence[str]) -> None:
         """Refuse to go on with features of images that have been replaced, or of other masks."""
         path = self.outputs / "images.json"
-        try:
-            known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-            sizes = {name: [_size(image_dir / name), self._mask_size(name)] for name in names}
-            stored = _stored(self.global_descriptors)
-            changed = [
-                name
-                for name in names
-                if record_key(name) in stored and known.get(name, sizes[name]) != sizes[name]
-            ]
-        except (ValueError, AttributeError) as error:
-            raise CorruptFileError(f"{path} is damaged ({error}): delete it.") from error
+        known = _read_object(path) if path.exists() else {}
+        sizes = {name: [_size(image_dir / name), self._mask_size(name)] for name in names}
+        stored = _stored(self.global_descriptors)
+        changed = [
+            name
+            for name in names
+            if record_key(name) in stored and known.get(name, sizes[name]) != sizes[name]
+        ]
         if changed:
             name = changed[0]
             raise InputError(
@@ -259,6 +256,7 @@ class Run:
                 estimator=conf.estimator,
                 min_inliers=conf.min_inliers,
                 min_inlier_ratio=conf.min_inlier_ratio,
+                max_viewing_angle=conf.max_viewing_angle,
                 refine_focal=conf.refine_focal,
                 seed=conf.seed,
                 **options,
@@ -283,6 +281,13 @@ def _stored(path: Path) -> set[str]:
     """Names of the records of a feature file, with those that an interrupted run left beside it."""
     recover(path)
     return set(list_names(path)) if path.exists() else set()
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).items())
+    except (ValueError, AttributeError) as error:
+        raise CorruptFileError(f"{path} is damaged ({error}): delete it.") from error
 
 
 def _size(path: Path) -> int:
@@ -381,12 +386,13 @@ def positive(text: str) -> int:
 def estimator_conf(args: argparse.Namespace) -> EstimatorConf:
     """Estimator options from the command line."""
     return EstimatorConf(
-        args.estimator,
-        args.ransac_thresh,
-        args.min_inliers,
-        args.min_inlier_ratio,
-        args.refine_focal,
-        args.seed,
+        estimator=args.estimator,
+        ransac_thresh=args.ransac_thresh,
+        min_inliers=args.min_inliers,
+        min_inlier_ratio=args.min_inlier_ratio,
+        max_viewing_angle=args.max_viewing_angle,
+        refine_focal=args.refine_focal,
+        seed=args.seed,
     )
 
 

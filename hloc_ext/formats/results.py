@@ -41,6 +41,7 @@ class QueryResult:
         estimator: library, method and thresholds that produced the pose.
         camera: intrinsics used, ``MODEL width height params…``.
         retrieved: map images used, best first.
+        viewing_angle: median angle under which query and map images see the inlier points, degrees.
         num_inliers_rejected: inliers of an estimate that failed the acceptance tests.
         seconds: time of localization, without extraction and matching.
     """
@@ -56,6 +57,7 @@ class QueryResult:
     estimator: dict[str, Any] = field(default_factory=dict)
     camera: str = ""
     retrieved: list[str] = field(default_factory=list)
+    viewing_angle: float | None = None
     num_inliers_rejected: int = 0
     seconds: float = 0.0
 
