@@ -57,14 +57,15 @@ class Photos:
             results: results file of the queries.
 
         Raises:
-            InputError: fewer than two map photos, names that lists, match or results files cannot hold, or
-                intrinsics of another image size.
+            InputError: fewer than two map photos, names that lists, match or results files cannot hold, an
+                image format that COLMAP lacks, or intrinsics of another image size.
         """
         if len(self.map_names) < 2:
             raise InputError(f"A map needs at least two photos, {self.root} leaves {len(self.map_names)}.")
         names = [*self.map_names, *self.query_names]
         check_names(names, self.root)
         check_pair_keys(names)
+        check_formats(names, self.root)
         result_names(self.query_names, results, self.prepend_camera_name)
         check_sizes(self.cameras, self.root, "The list of queries")
 
@@ -188,6 +189,20 @@ def check_names(names: Iterable[str], folder: Path) -> None:
         )
 
 
+def check_formats(names: Iterable[str], root: Path) -> None:
+    """Refuse WebP, which COLMAP cannot read, whatever the end of the name.
+
+    Raises:
+        InputError: with an example and the remedy.
+    """
+    bad = [name for name in names if PhotoHeader.read(root / name).format == "WEBP"]
+    if bad:
+        raise InputError(
+            f"{len(bad)} photo(s) in {root} are WebP, which COLMAP cannot read, for instance '{bad[0]}':"
+            " convert them to JPEG or PNG."
+        )
+
+
 def check_sizes(cameras: Mapping[str, pycolmap.Camera], root: Path, where: str) -> None:
     """Refuse intrinsics that are for another image size.
 
@@ -215,10 +230,12 @@ class PhotoHeader:
     Attributes:
         size: (width, height) in pixels, None if the header cannot be read.
         tags: maker, model and focal lengths from EXIF; the path if the header cannot be read.
+        format: ``JPEG``, ``PNG``, …; not compared.
     """
 
     size: tuple[int, int] | None
     tags: tuple[str, ...]
+    format: str | None = field(default=None, compare=False)
 
     @classmethod
     def read(cls, path: Path) -> PhotoHeader:
@@ -230,7 +247,7 @@ class PhotoHeader:
                 tags = [exif.get(ExifTags.Base.Make), exif.get(ExifTags.Base.Model)]
                 tags += [details.get(ExifTags.Base.FocalLength)]
                 tags += [details.get(ExifTags.Base.FocalLengthIn35mmFilm)]
-                return cls(image.size, tuple(str(tag) for tag in tags))
+                return cls(image.size, tuple(str(tag) for tag in tags), image.format)
         except UNREADABLE:
             return cls(None, (str(path),))
 
