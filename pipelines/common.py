@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +229,7 @@ class Run:
     ) -> list[QueryResult]:
         """Localize the queries and write the results, unless they are there, made from the same inputs."""
         log = Path(f"{results}_logs.jsonl")
+        settings = asdict(conf)
         inputs = {
             "model": sfm_dir,
             "queries": [[name, format_camera(camera)] for name, camera in queries],
@@ -252,19 +253,13 @@ class Run:
                 self.features,
                 matches,
                 results,
-                conf.ransac_thresh,
-                estimator=conf.estimator,
-                min_inliers=conf.min_inliers,
-                min_inlier_ratio=conf.min_inlier_ratio,
-                max_viewing_angle=conf.max_viewing_angle,
-                refine_focal=conf.refine_focal,
-                seed=conf.seed,
+                config=settings.pop("options"),
+                **settings,
                 **options,
             )
 
     def describe_map(self, sfm_dir: Path, num_loc: int, conf: EstimatorConf) -> None:
         """Write ``map.json``, with which :class:`~hloc_ext.localizer.Localizer` opens the map."""
-        estimator = {key: value for key, value in conf.describe().items() if key != "version"}
         MapDescription(
             sfm=sfm_dir.relative_to(self.outputs).as_posix(),
             features=self.features.name,
@@ -273,7 +268,7 @@ class Run:
             global_descriptors=self.global_descriptors.name,
             retrieval_conf=self.retrieval_conf,
             num_loc=num_loc,
-            estimator=estimator,
+            estimator=asdict(conf),
         ).write(self.outputs)
 
 
@@ -385,15 +380,8 @@ def positive(text: str) -> int:
 
 def estimator_conf(args: argparse.Namespace) -> EstimatorConf:
     """Estimator options from the command line."""
-    return EstimatorConf(
-        estimator=args.estimator,
-        ransac_thresh=args.ransac_thresh,
-        min_inliers=args.min_inliers,
-        min_inlier_ratio=args.min_inlier_ratio,
-        max_viewing_angle=args.max_viewing_angle,
-        refine_focal=args.refine_focal,
-        seed=args.seed,
-    )
+    names = {field.name for field in fields(EstimatorConf)} & vars(args).keys()
+    return EstimatorConf(**{name: getattr(args, name) for name in names})
 
 
 def run_pipeline(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:

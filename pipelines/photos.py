@@ -67,7 +67,8 @@ def read_reference(path: Path, photos: Photos) -> pycolmap.Reconstruction:
             f"{path} has poses of {posed.num_images()} of the {len(photos.map_names)} map photos: the names"
             f" must agree, for instance '{photos.map_names[0]}' here and '{example}' there."
         )
-    check_sizes({image.name: image.camera for image in posed.images.values()}, photos.root, str(path))
+    cameras = {image.name: image.camera for image in posed.images.values()}
+    check_sizes({name: cameras[name] for name in sorted(cameras)}, photos.root, str(path))
     return model
 
 

@@ -146,8 +146,12 @@ class Page(HTMLParser):
 
     def assert_self_contained(self) -> None:
         """All addresses are data inside the page."""
-        assert self.addresses and all(a.startswith(("data:", "#")) for a in self.addresses)
-        assert self.styles and not any(re.search(r"@import|url\((?!['\"]?data:)", s) for s in self.styles)
+        assert all(a.startswith(("data:", "#")) for a in self.addresses)
+        assert (
+            self.text
+            and self.styles
+            and not any(re.search(r"@import|url\((?!['\"]?data:)", s) for s in self.styles)
+        )
 
 
 def start(module: str, *argv: object, output: Path) -> subprocess.Popen[bytes]:

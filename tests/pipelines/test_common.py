@@ -5,16 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
 
 import cv2
 import numpy as np
 import pytest
 
-from hloc_ext import confs
+from hloc_ext import confs, localize_sfm
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.formats.features import FeatureReader
 from hloc_ext.formats.h5 import H5Writer, list_names
-from pipelines.common import Run, find_matcher, kept_if_same, positive, run_pipeline, unless_done
+from hloc_ext.localization_map import LocalizationMap
+from hloc_ext.pose_estimation import EstimatorConf
+from pipelines.common import (
+    Run,
+    add_common_arguments,
+    estimator_conf,
+    find_matcher,
+    kept_if_same,
+    positive,
+    run_pipeline,
+    unless_done,
+)
 from pipelines.summary import facts_of
 from tests.test_match_dense import CONF as DENSE_CONF
 
@@ -46,7 +58,7 @@ def test_file_names_tell_the_method(run, tmp_path, monkeypatch):
 
 def test_unknown_confs_and_masks_leave_no_folder(tmp_path):
     outputs = tmp_path / "outputs"
-    with pytest.raises(InputError, match="no conf 'sfit' among the extractors.*'sift'"):
+    with pytest.raises(InputError, match=r"no conf 'sfit' among the extractors.*'sift'"):
         Run.start(outputs, "sfit", "NN-ratio", "vlad-rootsift")
     with pytest.raises(MissingInputError, match=r"`--mask_dir` .*masks is no folder"):
         Run.start(outputs, "sift", "NN-ratio", "vlad-rootsift", tmp_path / "masks")
@@ -202,9 +214,27 @@ def test_exit_codes(capsys):
         fail(ZeroDivisionError())
 
 
-def test_facts_repeat_the_command(run):
-    from hloc_ext.pose_estimation import EstimatorConf
+def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monkeypatch):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    values = {"ransac_thresh": 3.0, "min_inliers": 20, "min_inlier_ratio": 0.5, "max_viewing_angle": 45.0}
+    conf = EstimatorConf(**values, seed=7, refine_focal=True)
+    assert set(values) | {"estimator", "seed", "refine_focal", "options"} == asdict(conf).keys()
+    arguments = ["--outputs", str(tmp_path), "--refine_focal", "--seed", "7"]
+    arguments += [text for key, value in values.items() for text in (f"--{key}", str(value))]
+    assert estimator_conf(parser.parse_args(arguments)) == conf
 
+    received = {}
+    monkeypatch.setattr(localize_sfm, "main", lambda *args, **keywords: received.update(keywords))
+    monkeypatch.setattr(LocalizationMap, "load", lambda path: path)
+    for name in ("retrieval.txt", "matches.h5"):
+        (tmp_path / name).write_text("")
+    results = tmp_path / "results.txt"
+    run.localize(tmp_path, [], tmp_path / "retrieval.txt", tmp_path / "matches.h5", results, conf, extra=1)
+    assert received == {**{k: v for k, v in asdict(conf).items() if k != "options"}, "config": {}, "extra": 1}
+
+
+def test_facts_repeat_the_command(run):
     facts = facts_of(run, "python -m pipelines.x", ["--images", "my photos"], EstimatorConf(seed=3), more="1")
     assert facts["command"] == "python -m pipelines.x --images 'my photos'"
     assert (facts["features"], facts["matcher"]) == ("feats-sift", "matches-NN-mutual-ratio.8")

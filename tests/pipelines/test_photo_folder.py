@@ -122,7 +122,7 @@ def test_missing_places(images, tmp_path):
     with pytest.raises(MissingInputError, match=r"Image folder .*nowhere does not exist"):
         find(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MissingInputError, match="No image in .*empty: expected files ending in .jpg"):
+    with pytest.raises(MissingInputError, match=r"No image in .*empty: expected files ending in .jpg"):
         find(tmp_path / "empty")
 
 
@@ -139,7 +139,7 @@ def test_names_that_lists_cannot_hold(tmp_path, name):
 def test_checks_before_the_run(images, tmp_path):
     results = tmp_path / "results.txt"
     Photos(images, ["a.png", "b.png"], ["c.png"]).check(results)
-    with pytest.raises(InputError, match="A map needs at least two photos, .* leaves 1"):
+    with pytest.raises(InputError, match=r"A map needs at least two photos, .* leaves 1"):
         Photos(images, ["a.png"], ["b.png"]).check(results)
     with pytest.raises(InputError, match=r"'new/a.png' and 'new-a.png' get the same key"):
         Photos(images, ["b.png", "new/a.png"], ["new-a.png"]).check(results)
