@@ -26,7 +26,7 @@ from hloc_ext.formats.matches import MatchReader, names_to_pair
 from hloc_ext.formats.pairs import read_retrieval, write_pairs
 from hloc_ext.formats.results import QueryResult, Status, read_log, read_poses
 from hloc_ext.localization_map import LocalizationMap
-from hloc_ext.localize_sfm import collect_correspondences, localize_query
+from hloc_ext.localize_sfm import collect_correspondences, localize_query, viewing_angle
 from hloc_ext.pose_estimation import EstimatorConf
 from tests.conftest import RoomMap
 from tests.room import Room
@@ -293,6 +293,7 @@ class TestCorrespondences:
             (5, 1), (5, 3), (2, 3), (2, 0), (6, 2),
         ]  # fmt: skip
         np.testing.assert_array_equal(found.points2D, keypoints[[5, 5, 2, 2, 6]] + 0.5)
+        assert found.images.tolist() == [0, 1, 0, 1, 1], "the first that gave the match"
         assert len(found) == 5
 
     def test_of_nothing_are_empty(self):
@@ -308,6 +309,30 @@ class TestCorrespondences:
             collect_correspondences(index, keypoints, [0], [np.array([[0, 2]])], "m.h5")
         with pytest.raises(InputError, match=r"m.h5: a match points to keypoint 3 of a query with 3"):
             collect_correspondences(index, keypoints, [0], [np.array([[3, 0]])], "m.h5")
+
+
+@pytest.mark.parametrize("degrees", [0, 60, 120, 180])
+def test_viewing_angle(room, degrees):
+    # The map image at the origin and the query both look at points around (0, 0, 10).
+    rng = np.random.default_rng(0)
+    index = make_map([list(range(50))], 50)
+    index.points = np.array([0, 0, 10]) + 0.01 * rng.standard_normal((50, 3))
+    turn = pycolmap.Rotation3d(np.deg2rad(degrees) * np.array([0.0, 1, 0]))
+    pose = pycolmap.Rigid3d(turn, np.array([0, 0, 10.0]) - turn * np.array([0, 0, 10.0]))
+    keypoints = room.camera.img_from_cam(pose * index.points) - 0.5
+    matches = np.stack([np.arange(50)] * 2, -1)
+    result, estimate, found = localize_query(
+        index, "q", room.camera, keypoints, [0], [matches], EstimatorConf(max_viewing_angle=90)
+    )
+    assert result.viewing_angle == pytest.approx(degrees, abs=1)
+    assert viewing_angle(index, found, estimate) == result.viewing_angle
+    if degrees < 90:
+        assert result.status == Status.LOCALIZED
+    else:
+        assert result.status == Status.FALLBACK
+        assert result.reason == f"sees its points from {degrees}° away from the map images that matched them"
+    estimate.inliers[:] = False
+    assert viewing_angle(index, found, estimate) == 180
 
 
 @pytest.mark.parametrize("covisibility_clustering", [False, True])
