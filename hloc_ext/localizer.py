@@ -104,7 +104,11 @@ class Localizer:
                 f" '{self.description.matcher_conf['output']}', which only the stage match_dense runs."
             )
         self.num_loc = num_loc or self.description.num_loc
-        self.conf = EstimatorConf(**self.description.estimator)
+        try:
+            self.conf = EstimatorConf(**self.description.estimator)
+        except TypeError as error:
+            path = self.map_dir / DESCRIPTION_NAME
+            raise CorruptFileError(f"{path}: `estimator` has an unknown setting ({error}).") from error
         self.map = LocalizationMap.load(self.map_dir / self.description.sfm)
         self._features = FeatureReader(self.map_dir / self.description.features)
         descriptors_path = self.map_dir / self.description.global_descriptors
@@ -135,7 +139,8 @@ class Localizer:
             camera: intrinsics, of the size of the image. Without them the focal length is taken from
                 EXIF, or estimated where there is none.
             name: name in the result, when `image` is an array.
-            candidates: map images that may be retrieved (from a position prior, say); default all.
+            candidates: map images that may be retrieved (from a position prior, say), names that the map
+                lacks are ignored; default all.
 
         Returns:
             Result with ``cam_from_world`` (world→camera), ``status``, ``num_inliers`` and more. A pose
@@ -183,7 +188,7 @@ class Localizer:
         similarity = self._descriptors @ torch.from_numpy(record["global_descriptor"]).float()
         order = torch.argsort(similarity, descending=True, stable=True).tolist()
         if candidates is not None:
-            allowed = {self.map.index[name] for name in candidates}
+            allowed = {self.map.index[name] for name in candidates if name in self.map.index}
             order = [number for number in order if number in allowed]
         return order[: self.num_loc]
 
