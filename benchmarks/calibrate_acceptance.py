@@ -25,22 +25,33 @@ from hloc_ext.localizer import Localizer
 from hloc_ext.pose_estimation import EstimatorConf
 
 INLIERS = (4, 6, 8, 10, 12, 15, 20, 30)
-RATIOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)
+RATIOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+#: Largest viewing angle and rival share of each table: none, the first, both.
+TESTS = (
+    (180.0, float("inf")),
+    (EstimatorConf.max_viewing_angle, float("inf")),
+    (EstimatorConf.max_viewing_angle, EstimatorConf.max_rival_share),
+)
 
-Support = list[tuple[int, float, float]]  # inliers, inlier ratio, viewing angle in degrees
+COLUMNS = ("inliers", "inlier ratio", "viewing angle (degrees)", "rival share")
+Support = list[tuple[int, float, float, float]]  # inliers, ratio, viewing angle (degrees), rival share
 
 
 def open_map(map_dir: Path) -> Localizer:
     """Map with the acceptance tests switched off."""
     localizer = Localizer(map_dir)
-    localizer.conf = replace(localizer.conf, min_inliers=0, min_inlier_ratio=0.0, max_viewing_angle=180.0)
+    localizer.conf = replace(
+        localizer.conf, min_inliers=0, min_inlier_ratio=0.0, max_viewing_angle=180.0, max_rival_share=0.999
+    )
     return localizer
 
 
-def support_of(result: QueryResult) -> tuple[int, float, float]:
-    """Inliers, inlier ratio and viewing angle of a result."""
+def support_of(result: QueryResult) -> tuple[int, float, float, float]:
+    """Inliers, inlier ratio, viewing angle and rival share of a result, believed or not."""
     angle = 180.0 if result.viewing_angle is None else result.viewing_angle
-    return result.num_inliers, result.inlier_ratio, angle
+    inliers = max(result.num_inliers, result.num_inliers_rejected)
+    ratio = inliers / result.num_matches if result.num_matches else 0.0
+    return inliers, ratio, angle, result.num_rival_inliers / inliers if inliers else 0.0
 
 
 def other_places(localizer: Localizer, photos: Path, number: int, seed: int) -> Support:
@@ -82,17 +93,15 @@ def same_place(localizer: Localizer, images: Path, every: int) -> tuple[Support,
     return wrong, right
 
 
-def acceptance_table(support: Support, max_angle: float) -> str:
-    """Share of poses that pass each pair of thresholds and the viewing angle."""
+def acceptance_table(support: Support, max_angle: float, max_rival: float) -> str:
+    """Share of poses that pass each pair of thresholds, the viewing angle and the rival share."""
     if not support:
         return "none"
     values = np.array(support)
     lines = ["min_inliers \\ ratio " + "".join(f"{ratio:8.2f}" for ratio in RATIOS)]
+    plausible = (values[:, 2] <= max_angle) & (values[:, 3] <= max_rival)
     for inliers in INLIERS:
-        passed = [
-            (values[:, 0] >= inliers) & (values[:, 1] >= ratio) & (values[:, 2] <= max_angle)
-            for ratio in RATIOS
-        ]
+        passed = [plausible & (values[:, 0] >= inliers) & (values[:, 1] >= ratio) for ratio in RATIOS]
         lines.append(f"{inliers:19d} " + "".join(f"{100 * p.mean():7.1f}%" for p in passed))
     return "\n".join(lines)
 
@@ -119,19 +128,13 @@ def main(argv: list[str] | None = None) -> None:
     for label, support in groups.items():
         if not support:
             continue
-        inliers, ratios, angles = np.array(support).T
-        print(f"\n{label}: {len(support)} poses")
-        for name, column in {"inliers": inliers, "inlier ratio": ratios, "viewing angle": angles}.items():
+        print(f"\n{label}: {len(support)} poses{' ' * 20}min     10 %     50 %     90 %     99 %      max")
+        for name, column in zip(COLUMNS, np.array(support).T, strict=True):
             quantiles = np.quantile(column, [0, 0.1, 0.5, 0.9, 0.99, 1])
-            print(
-                f"  {name:14s}"
-                + "".join(f"{v:9.3g}" for v in quantiles)
-                + "   (min, 10 %, 50 %, 90 %, 99 %, max)"
-            )
-        for max_angle in (180.0, EstimatorConf.max_viewing_angle):
-            print(
-                f"accepted with a viewing angle up to {max_angle:.0f}°:\n{acceptance_table(support, max_angle)}"
-            )
+            print(f"  {name:30s}" + "".join(f"{v:9.3g}" for v in quantiles))
+        for max_angle, max_rival in TESTS:
+            print(f"accepted with a viewing angle up to {max_angle:.0f}°, rival share up to {max_rival}:")
+            print(acceptance_table(support, max_angle, max_rival))
 
 
 if __name__ == "__main__":

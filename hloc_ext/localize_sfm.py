@@ -25,7 +25,7 @@ from .formats.matches import MatchReader
 from .formats.pairs import read_retrieval
 from .formats.results import QueryResult, Status, result_names, write_log, write_poses
 from .localization_map import LocalizationMap, check_keypoint_counts
-from .pose_estimation import ESTIMATORS, EstimatorConf, PoseEstimate, estimate_pose, rejection
+from .pose_estimation import ESTIMATORS, EstimatorConf, PoseEstimate, estimate_pose, rejection, rival_inliers
 from .triangulation import require_files, require_writable
 
 logger = logging.getLogger(__name__)
@@ -162,6 +162,11 @@ def localize_query(
     if estimate is not None and correspondences is not None:
         angle = viewing_angle(localization_map, correspondences, estimate)
     reason = rejection(estimate, num_matches, conf, angle)
+    rival = 0
+    if estimate is not None and correspondences is not None and not reason:
+        points3D = localization_map.points[correspondences.rows]
+        rival = rival_inliers(estimate, correspondences.points2D, points3D, estimate.camera, conf)
+        reason = rejection(estimate, num_matches, conf, angle, rival)
     result = QueryResult(
         name,
         Status.FAILED,
@@ -171,6 +176,7 @@ def localize_query(
         camera=format_camera(camera),
         retrieved=[localization_map.names[i] for i in images],
         viewing_angle=angle,
+        num_rival_inliers=rival,
     )
     if estimate is not None and not reason:
         result.status = Status.LOCALIZED
@@ -220,6 +226,7 @@ def main(
     min_inliers: int = EstimatorConf.min_inliers,
     min_inlier_ratio: float = EstimatorConf.min_inlier_ratio,
     max_viewing_angle: float = EstimatorConf.max_viewing_angle,
+    max_rival_share: float = EstimatorConf.max_rival_share,
     refine_focal: bool = False,
     focal_unknown: Sequence[str] = (),
     num_threads: int | None = None,
@@ -240,7 +247,7 @@ def main(
         prepend_camera_name: write ``folder/name`` instead of the basename.
         config: pycolmap's ``{"estimation": …, "refinement": …}`` options, as in HLOC.
         estimator: ``pycolmap`` or ``poselib``.
-        min_inliers, min_inlier_ratio, max_viewing_angle: acceptance tests, see
+        min_inliers, min_inlier_ratio, max_viewing_angle, max_rival_share: acceptance tests, see
             :class:`~hloc_ext.pose_estimation.EstimatorConf`; a pose that fails becomes a flagged fallback.
         refine_focal: refine the focal length of every query.
         focal_unknown: queries whose focal length is a guess and must be estimated.
@@ -269,6 +276,7 @@ def main(
         min_inliers=min_inliers,
         min_inlier_ratio=min_inlier_ratio,
         max_viewing_angle=max_viewing_angle,
+        max_rival_share=max_rival_share,
         refine_focal=refine_focal,
         seed=seed,
         options=dict(config or {}),
@@ -378,6 +386,12 @@ def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.max_viewing_angle,
         help="degrees between the rays from query and map images to the inlier points (median)",
+    )
+    parser.add_argument(
+        "--max_rival_share",
+        type=float,
+        default=default.max_rival_share,
+        help="largest share of the inliers that another pose may have among the other matches",
     )
     parser.add_argument("--refine_focal", action="store_true", help="refine each query's focal length")
     parser.add_argument("--seed", type=int, default=0)

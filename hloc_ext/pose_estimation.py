@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from .errors import InputError
 from .triangulation import fill_options
 
 ESTIMATORS = ("pycolmap", "poselib")
+
+#: Trials of RANSAC in the search for a rival pose.
+RIVAL_TRIALS = 1000
 
 
 @dataclass
@@ -30,6 +33,9 @@ class EstimatorConf:
         max_viewing_angle: a pose that sees its inlier points from farther away than this, in degrees
             (median), from the map images that matched them is rejected: no surface is matched from
             behind.
+        max_rival_share: a pose is rejected as ambiguous if the matches that are not its inliers support
+            another pose with more than this share of its inliers: in a symmetric place both may be right,
+            and where all matches are wrong both are equally poor.
         refine_focal: refine the focal length of every query.
         seed: seed of the sampling.
         options: further fields of pycolmap's estimation and refinement options, as
@@ -40,7 +46,8 @@ class EstimatorConf:
     ransac_thresh: float = 12.0
     min_inliers: int = 12
     min_inlier_ratio: float = 0.05
-    max_viewing_angle: float = 90.0
+    max_viewing_angle: float = 60.0
+    max_rival_share: float = 0.5
     refine_focal: bool = False
     seed: int = 0
     options: dict[str, Any] = field(default_factory=dict)
@@ -141,6 +148,28 @@ def estimate_pose(
     return PoseEstimate(pose, inliers, median, camera)
 
 
+def rival_inliers(
+    estimate: PoseEstimate,
+    points2D: np.ndarray,
+    points3D: np.ndarray,
+    camera: pycolmap.Camera,
+    conf: EstimatorConf,
+) -> int:
+    """Inliers of the best pose for the matches that are not inliers of `estimate`.
+
+    The search is shortened to `RIVAL_TRIALS` trials, and skipped (0) where the rest is too small to hold
+    more than the allowed share.
+    """
+    rest = ~estimate.inliers
+    if rest.sum() <= conf.max_rival_share * estimate.num_inliers:
+        return 0
+    estimation = {**conf.options.get("estimation", {})}
+    estimation["ransac"] = {**estimation.get("ransac", {}), "max_num_trials": RIVAL_TRIALS}
+    short = replace(conf, estimator="pycolmap", options={**conf.options, "estimation": estimation})
+    rival = estimate_pose(points2D[rest], points3D[rest], camera, short)
+    return rival.num_inliers if rival else 0
+
+
 def _estimate_pycolmap(
     points2D: np.ndarray,
     points3D: np.ndarray,
@@ -193,6 +222,7 @@ def rejection(
     num_matches: int,
     conf: EstimatorConf,
     viewing_angle: float | None = None,
+    num_rival_inliers: int = 0,
 ) -> str:
     """Why a pose must not be believed, in words; empty if it passes the tests.
 
@@ -201,6 +231,7 @@ def rejection(
         num_matches: 2D–3D matches given to the estimator.
         conf: thresholds.
         viewing_angle: median angle under which query and map images see the inlier points, degrees.
+        num_rival_inliers: inliers of the best pose for the remaining matches, see `rival_inliers`.
     """
     if num_matches == 0:
         return "no 2D-3D matches"
@@ -213,4 +244,6 @@ def rejection(
         return f"inlier ratio {ratio:.3f}, less than {conf.min_inlier_ratio}"
     if viewing_angle is not None and viewing_angle > conf.max_viewing_angle:
         return f"sees its points from {viewing_angle:.0f}° away from the map images that matched them"
+    if num_rival_inliers > conf.max_rival_share * estimate.num_inliers:
+        return f"ambiguous: {estimate.num_inliers} inliers, another pose has {num_rival_inliers}"
     return ""

@@ -42,6 +42,7 @@ class QueryResult:
         camera: intrinsics used, ``MODEL width height params…``.
         retrieved: map images used, best first.
         viewing_angle: median angle under which query and map images see the inlier points, degrees.
+        num_rival_inliers: inliers of the best other pose among the remaining matches, where searched.
         num_inliers_rejected: inliers of an estimate that failed the acceptance tests.
         seconds: time of localization, without extraction and matching.
     """
@@ -58,6 +59,7 @@ class QueryResult:
     camera: str = ""
     retrieved: list[str] = field(default_factory=list)
     viewing_angle: float | None = None
+    num_rival_inliers: int = 0
     num_inliers_rejected: int = 0
     seconds: float = 0.0
 
