@@ -239,12 +239,13 @@ def main(
     position_prior: Path | None = None,
     position_radius: float | None = None,
     position_frame: str = "map",
+    min_score: float | None = 0.0,
     seed: int = 0,
 ) -> None:
     """Write for each query the pairs with the most similar database images, best first.
 
-    An image is never paired with itself (by name). Pairs with a negative similarity are left out, except
-    with `pca`, where zero has no meaning; images of equal similarity follow the order of the database.
+    An image is never paired with itself (by name). Images of equal similarity follow the order of the
+    database.
 
     Args:
         descriptors: feature file with the global descriptors of the queries.
@@ -262,6 +263,8 @@ def main(
         position_prior: file of approximate positions, see :func:`position_restriction`.
         position_radius: only database images within this radius are retrieved; map units, or metres.
         position_frame: ``map`` or ``wgs84``.
+        min_score: pairs of smaller similarity are left out, by default negative ones as in HLOC; None
+            keeps all. It is not used with `pca`, where zero has no meaning.
         seed: of PCA and `ivfpq`.
 
     Raises:
@@ -309,6 +312,7 @@ def main(
         half=half,
         pca=pca,
         whiten=whiten,
+        min_score=min_score,
         seed=seed,
     )
     report_unmatched(query_names, pairs)
@@ -328,6 +332,7 @@ def retrieve_pairs(
     half: bool = False,
     pca: int | None = None,
     whiten: bool = False,
+    min_score: float | None = 0.0,
     seed: int = 0,
 ) -> list[Pair]:
     """Load descriptors and search; the arguments are those of :func:`main` and a restriction.
@@ -351,14 +356,13 @@ def retrieve_pairs(
         restriction = Restriction(
             excluded, restriction.query_positions, restriction.database_positions, restriction.radius
         )
-    min_score = 0.0 if pca is None else -np.inf
     found, _ = top_k(
         queries,
         database,
         num_matched,
         index=index,
         restriction=restriction,
-        min_score=min_score,
+        min_score=-np.inf if min_score is None or pca is not None else min_score,
         seed=seed,
     )
     return [(query_names[row], db_names[j]) for row, indices in enumerate(found) for j in indices if j >= 0]

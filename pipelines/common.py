@@ -191,7 +191,13 @@ class Run:
             kept_if_same(output) as written,
         ):
             pairs_from_retrieval.main(
-                self.global_descriptors, written, num_loc, query_list=queries, db_list=map_names, **options
+                self.global_descriptors,
+                written,
+                num_loc,
+                query_list=queries,
+                db_list=map_names,
+                min_score=None,
+                **options,
             )
         return output
 
