@@ -1,0 +1,176 @@
+"""Runs that are killed, that meet a full disk, or that may not write: the next run goes on."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from hloc_ext.formats.colmap import read_model, registered_poses
+from hloc_ext.formats.h5 import list_names
+from hloc_ext.formats.results import read_log
+from pipelines import photos
+from tests.pipelines.conftest import start
+
+SFM = "sfm_feats-sift_matches-NN-mutual-ratio.8"
+
+
+def kill_when(process, condition, output, delay=0.0, timeout=300):
+    """SIGKILL the process once the condition holds; returns whether it was still running."""
+    end = time.monotonic() + timeout
+    while process.poll() is None and not condition():
+        assert time.monotonic() < end, output.read_text(errors="replace")
+        time.sleep(0.002)
+    try:
+        process.wait(delay)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    code = process.wait()
+    assert code in (-9, 0), output.read_text(errors="replace")
+    return code == -9
+
+
+def running_stage(outputs):
+    """Name of the stage that the log says is running."""
+    try:
+        stages = json.loads((outputs / "stages.json").read_text())["stages"]
+    except FileNotFoundError:
+        return None
+    return next((stage["name"] for stage in stages if stage["state"] == "running"), None)
+
+
+def assert_same_results(outputs, expected):
+    """The results, and the features and matches behind them, are those of an uninterrupted run."""
+    assert (outputs / "results.txt").read_bytes() == (expected / "results.txt").read_bytes()
+    for path in expected.glob("*.h5"):
+        assert list_names(outputs / path.name) == list_names(path)
+    for path in expected.glob("pairs*.txt"):
+        assert (outputs / path.name).read_bytes() == path.read_bytes()
+    left = [f.name for f in outputs.rglob("*") if f.name.startswith(".") or f.name.endswith(".tmp")]
+    assert left == []
+
+
+def test_killed_while_matching(room_files, tmp_path, pipeline):
+    outputs = room_files.seed(tmp_path / "outputs", "*feats-*sift.h5")
+    arguments = [*room_files.arguments, "--outputs", outputs]
+    output = tmp_path / "output.txt"
+    process = start("pipelines.photos", *arguments, output=output)
+    assert kill_when(process, lambda: running_stage(outputs) == "matches, map", output)
+    outcome = pipeline(photos.main, *arguments)
+    assert outcome.code == 0
+    assert_same_results(outputs, room_files.outputs)
+    stages = json.loads((outputs / "stages.json").read_text())["stages"]
+    assert {"matches, map": "resumed", "triangulation": "completed"}.items() <= {
+        stage["name"]: stage["state"] for stage in stages
+    }.items()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_at_any_time(room_files, tmp_path, pipeline, seed):
+    """Three kills in a row, each in a random stage or a random time after it began."""
+    outputs, output = tmp_path / "outputs", tmp_path / "output.txt"
+    arguments = [*room_files.arguments, "--outputs", outputs]
+    stages = [
+        stage["name"] for stage in json.loads((room_files.outputs / "stages.json").read_text())["stages"]
+    ]
+    generator = random.Random(seed)
+    kills = 0
+    for number in sorted(generator.sample(range(len(stages)), 3)):
+        later = set(stages[number:])
+        process = start("pipelines.photos", *arguments, output=output)
+        delay = generator.uniform(0, 0.7)
+        kills += kill_when(process, lambda later=later: running_stage(outputs) in later, output, delay)
+    assert kills > 0
+    assert pipeline(photos.main, *arguments).code == 0
+    assert_same_results(outputs, room_files.outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0, 1.5])
+def test_killed_during_structure_from_motion(room_files, tmp_path, pipeline, delay):
+    output = tmp_path / "output.txt"
+    inputs = ["--images", room_files.room.images, "--queries", room_files.query_list, "--outputs"]
+    expected, outputs = (room_files.seed(tmp_path / name) for name in ("expected", "outputs"))
+    assert pipeline(photos.main, *inputs, expected).code == 0
+    process = start("pipelines.photos", *inputs, outputs, output=output)
+    kill_when(process, lambda: running_stage(outputs) == "structure from motion", output, delay)
+    assert pipeline(photos.main, *inputs, outputs).code == 0
+    one, two = (registered_poses(read_model(folder / SFM)) for folder in (expected, outputs))
+    assert one.keys() == two.keys()
+    for name, pose in one.items():
+        assert np.allclose(pose.matrix(), two[name].matrix(), atol=1e-6)
+    for result, other in zip(
+        read_log(expected / "results.txt_logs.jsonl"),
+        read_log(outputs / "results.txt_logs.jsonl"),
+        strict=True,
+    ):
+        assert np.allclose(result.cam_from_world.matrix(), other.cam_from_world.matrix(), atol=1e-6)
+
+
+def enlarge(folder, size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+
+def test_read_only_outputs(room_files, read_only_folder, pipeline):
+    for outputs in (read_only_folder, read_only_folder / "new"):
+        message = pipeline(photos.main, *room_files.arguments, "--outputs", outputs).error
+        assert f"Cannot write {outputs}" in message and "Read-only file system" in message
+        assert "Choose another output folder" in message
+
+
+def test_full_disk(room_files, small_disk, pipeline):
+    outputs = small_disk / "outputs"
+    arguments = [*room_files.arguments, "--outputs", outputs]
+    message = pipeline(photos.main, *arguments).error
+    assert "No space left on device while writing" in message and "feats-sift.h5" in message
+    kept = set(list_names(outputs / "global-feats-vlad-rootsift.h5"))
+    assert kept == set(room_files.room.map_names)
+    states = {s["name"]: s["state"] for s in json.loads((outputs / "stages.json").read_text())["stages"]}
+    assert states["global descriptors, map"] == "completed"
+    enlarge(small_disk, "64m")
+    outcome = pipeline(photos.main, *arguments)
+    assert outcome.code == 0
+    assert_same_results(outputs, room_files.outputs)
+    states = {s["name"]: s["state"] for s in json.loads((outputs / "stages.json").read_text())["stages"]}
+    assert states["global descriptors, map"] == "resumed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_disk_full_at_any_stage(room_files, small_disk, tmp_path, pipeline, from_scratch):
+    """A disk that grows by little until everything fits: a clear message each time, then the same results."""
+    outputs, expected = small_disk / "outputs", room_files.outputs
+    arguments = list(room_files.arguments)
+    if from_scratch:
+        index = arguments.index("--reference_model")
+        del arguments[index : index + 2]
+        expected = room_files.seed(tmp_path / "expected")
+        assert pipeline(photos.main, *arguments, "--outputs", expected).code == 0
+    failed = set()
+    for size in range(256, 40000, 192):
+        enlarge(small_disk, f"{size}k")
+        outcome = pipeline(photos.main, *arguments, "--outputs", outputs)
+        if outcome.code == 0:
+            break
+        assert "No space left on device" in outcome.error or "are free" in outcome.error, outcome.err
+        stages = outputs / "stages.json"
+        records = json.loads(stages.read_text())["stages"] if stages.exists() else []
+        failed |= {record["name"] for record in records if record["state"] == "failed"}
+    assert outcome.code == 0
+    assert len(failed) >= 5, failed
+    assert_same_results(outputs, expected)
+
+
+def test_outputs_that_moved(room_files, tmp_path, pipeline):
+    """A copy of the outputs (with their times) is a map of its own, and is not computed again."""
+    outputs = tmp_path / "moved"
+    shutil.copytree(room_files.outputs, outputs, copy_function=shutil.copy2)
+    arguments = [*room_files.arguments, "--outputs", outputs]
+    assert pipeline(photos.main, *arguments).code == 0
+    assert_same_results(outputs, room_files.outputs)
