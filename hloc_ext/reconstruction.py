@@ -244,7 +244,8 @@ def main(
         mapper_options: fields of ``pycolmap.IncrementalPipelineOptions`` or ``GlobalPipelineOptions``.
         mapper: ``incremental``, or ``global`` (GLOMAP).
         intrinsics: known intrinsics, as a query list or by image name; they are kept fixed.
-        seed: seed of random sampling.
+        seed: seed of random sampling. With several threads models may still differ in the last digits from
+            run to run; ``mapper_options={"num_threads": 1}`` makes them identical.
         refine_principal_point: once the model is complete, refine unknown cameras that at least ten
             images share once more, with their principal points.
 

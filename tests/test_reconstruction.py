@@ -19,7 +19,7 @@ from hloc_ext.formats.h5 import H5Writer
 from hloc_ext.formats.lists import write_image_list, write_query_list
 from hloc_ext.formats.matches import names_to_pair
 from hloc_ext.formats.pairs import read_pairs, write_pairs
-from hloc_ext.reconstruction import import_images, merge_options
+from hloc_ext.reconstruction import import_images, merge_options, refine_principal_points
 from tests.conftest import RoomMap
 from tests.room import Room
 
@@ -139,6 +139,32 @@ def test_no_model_is_an_error_with_a_diagnosis(room_map, tmp_path):
         assert model_files(tmp_path / "sfm") == []
 
 
+def test_principal_points_are_refined_where_many_images_share_a_camera(room_map, tmp_path):
+    room = room_map.room
+    options = {"camera_mode": pycolmap.CameraMode.SINGLE, "refine_principal_point": True}
+    model = run(room_map, tmp_path / "single", **options)
+    assert center_error(model, room) < 0.03
+    (camera,) = model.cameras.values()
+    principal_point = camera.params[1:3]
+    assert (principal_point != [240, 180]).all()
+    np.testing.assert_allclose(principal_point, [240, 180], atol=5)
+    np.testing.assert_array_equal(read_model(tmp_path / "single").cameras[1].params, camera.params)
+    # Too few images for each camera, or nothing unknown: no change.
+    alone = run(room_map, tmp_path / "alone", refine_principal_point=True)
+    for camera in alone.cameras.values():
+        np.testing.assert_array_equal(camera.params[1:3], [240, 180])
+    assert not refine_principal_points(model, known_cameras=[1])
+
+
+def test_known_cameras_are_kept_when_principal_points_are_refined(room_map, tmp_path, monkeypatch):
+    monkeypatch.setattr(reconstruction, "MIN_IMAGES_FOR_PRINCIPAL_POINT", 5)
+    known = {name: room_map.room.camera for name in room_map.room.map_names[:4]}
+    options = {"camera_mode": pycolmap.CameraMode.SINGLE, "refine_principal_point": True}
+    model = run(room_map, tmp_path / "sfm", intrinsics=known, **options)
+    for image in model.images.values():
+        assert (image.camera.params == room_map.room.camera.params).all() == (image.name in known)
+
+
 def test_unverified_matches_can_be_trusted(room_map, tmp_path):
     model = run(room_map, tmp_path / "sfm", skip_geometric_verification=True)
     assert model.num_reg_images() >= 9 and center_error(model, room_map.room) < 0.05
@@ -179,7 +205,7 @@ def test_names_with_folders_blanks_and_other_alphabets(room, tmp_path):
 
 def test_the_same_command_makes_the_same_model(room_map, tmp_path):
     for name in "ab":
-        run(room_map, tmp_path / name)
+        run(room_map, tmp_path / name, mapper_options={"num_threads": 1})
     assert (tmp_path / "a/points3D.bin").read_bytes() == (tmp_path / "b/points3D.bin").read_bytes()
     assert (tmp_path / "a/images.bin").read_bytes() == (tmp_path / "b/images.bin").read_bytes()
 
