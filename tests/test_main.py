@@ -71,6 +71,12 @@ def test_an_error_names_the_file_without_a_traceback(tmp_path):
     assert f"hloc_ext extract_features: error: No image in {folder}" in done.stderr
 
 
+def test_errors_of_input_are_the_exit_code(tmp_path, capsys):
+    argv = ["--pairs", str(tmp_path / "no.txt"), "--features", str(tmp_path / "no.h5")]
+    assert command_line.main(["match_features", *argv, "--matches", str(tmp_path / "m.h5")]) == 1
+    assert "hloc_ext match_features: error: List of pairs" in capsys.readouterr().err
+
+
 def test_errors_of_programs_keep_their_traceback(monkeypatch):
     def fail(argv: list[str]) -> None:
         raise ZeroDivisionError

@@ -15,6 +15,7 @@ from hloc_ext.pose_estimation import (
     estimate_pose,
     rejection,
     reprojection_errors,
+    rival_inliers,
 )
 
 CAMERA = pycolmap.Camera(model="SIMPLE_RADIAL", width=640, height=480, params=[500, 320, 240, 0.02])
@@ -134,6 +135,24 @@ def test_reprojection_errors():
     assert reprojection_errors(POSE, camera, np.zeros((0, 2)), np.zeros((0, 3))).shape == (0,)
 
 
+@pytest.mark.parametrize("share, ambiguous", [(0.3, False), (0.8, True)])
+def test_a_second_pose_with_much_support_makes_the_first_ambiguous(share, ambiguous, conf):
+    points2D, points3D = make_matches(100, 0)
+    number = int(100 * share)
+    others2D, others3D = make_matches(number, 0, seed=1)
+    other = pycolmap.Rigid3d(pycolmap.Rotation3d(np.array([0, 0.3, 0])), np.array([2.0, 0, 1]))
+    points2D, points3D = np.concatenate([points2D, others2D]), np.concatenate([points3D, other * others3D])
+    estimate = estimate_pose(points2D, points3D, CAMERA, conf)
+    assert estimate.inliers[:100].all() and errors(estimate.cam_from_world)[0] < 0.02
+    rival = rival_inliers(estimate, points2D, points3D, CAMERA, conf)
+    # Not searched for where it cannot matter.
+    assert rival == (pytest.approx(number, abs=2) if ambiguous else 0)
+    reason = rejection(estimate, len(points2D), conf, 0.0, rival)
+    assert reason == (
+        f"ambiguous: {estimate.num_inliers} inliers, another pose has {rival}" if ambiguous else ""
+    )
+
+
 def test_rejections_say_why():
     conf = EstimatorConf(min_inliers=10, min_inlier_ratio=0.2)
 
@@ -145,6 +164,8 @@ def test_rejections_say_why():
     assert rejection(estimate(9, 20), 20, conf) == "9 inliers, fewer than 10"
     assert rejection(estimate(10, 51), 51, conf) == "inlier ratio 0.196, less than 0.2"
     assert rejection(estimate(10, 50), 50, conf) == ""
+    assert rejection(estimate(10, 50), 50, conf, viewing_angle=59) == ""
+    assert rejection(estimate(10, 50), 50, conf, viewing_angle=61).startswith("sees its points from 61°")
 
 
 def test_settings_are_checked():
