@@ -25,7 +25,15 @@ from .formats.matches import MatchReader
 from .formats.pairs import read_retrieval
 from .formats.results import QueryResult, Status, result_names, write_log, write_poses
 from .localization_map import LocalizationMap, check_keypoint_counts
-from .pose_estimation import ESTIMATORS, EstimatorConf, PoseEstimate, estimate_pose, rejection, rival_inliers
+from .pose_estimation import (
+    ESTIMATORS,
+    EstimatorConf,
+    PoseEstimate,
+    angles_between,
+    estimate_pose,
+    rejection,
+    rival_inliers,
+)
 from .triangulation import require_files, require_writable
 
 logger = logging.getLogger(__name__)
@@ -108,8 +116,7 @@ def viewing_angle(
         return 180.0
     to_query = estimate.cam_from_world.inverse().translation - points
     to_map = localization_map.centers[correspondences.images[estimate.inliers]] - points
-    cross = np.linalg.norm(np.cross(to_query, to_map), axis=1)
-    return float(np.median(np.degrees(np.arctan2(cross, np.sum(to_query * to_map, axis=1)))))
+    return float(np.median(angles_between(to_query, to_map)))
 
 
 def localize_query(

@@ -18,6 +18,9 @@ ESTIMATORS = ("pycolmap", "poselib")
 #: Trials of RANSAC in the search for a rival pose.
 RIVAL_TRIALS = 1000
 
+#: Two poses that differ by less are one and the same, degrees.
+SAME_POSE_ANGLE = 10.0
+
 
 @dataclass
 class EstimatorConf:
@@ -44,7 +47,7 @@ class EstimatorConf:
 
     estimator: str = "pycolmap"
     ransac_thresh: float = 12.0
-    min_inliers: int = 12
+    min_inliers: int = 15
     min_inlier_ratio: float = 0.05
     max_viewing_angle: float = 60.0
     max_rival_share: float = 0.5
@@ -155,9 +158,10 @@ def rival_inliers(
     camera: pycolmap.Camera,
     conf: EstimatorConf,
 ) -> int:
-    """Inliers of the best pose for the matches that are not inliers of `estimate`.
+    """Inliers of the best other pose for the matches that are not inliers of `estimate`.
 
-    The search is shortened to `RIVAL_TRIALS` trials, and skipped (0) where the rest is too small to hold
+    A pose that looks in nearly the same direction from nearly the same place (`SAME_POSE_ANGLE`) is no
+    rival: its matches are less exact, not of another place. The search is shortened to `RIVAL_TRIALS` trials, and skipped (0) where the rest is too small to hold
     more than the allowed share.
     """
     rest = ~estimate.inliers
@@ -167,7 +171,23 @@ def rival_inliers(
     estimation["ransac"] = {**estimation.get("ransac", {}), "max_num_trials": RIVAL_TRIALS}
     short = replace(conf, estimator="pycolmap", options={**conf.options, "estimation": estimation})
     rival = estimate_pose(points2D[rest], points3D[rest], camera, short)
-    return rival.num_inliers if rival else 0
+    if rival is None or _is_same_pose(estimate, rival, points3D[estimate.inliers]):
+        return 0
+    return rival.num_inliers
+
+
+def _is_same_pose(first: PoseEstimate, second: PoseEstimate, points3D: np.ndarray) -> bool:
+    """Whether two poses differ by less than `SAME_POSE_ANGLE`, in rotation and as seen from the points."""
+    turned = first.cam_from_world.rotation.inverse() * second.cam_from_world.rotation
+    centers = (e.cam_from_world.inverse().translation for e in (first, second))
+    angle = np.median(angles_between(*(center - points3D for center in centers)))
+    return max(np.degrees(turned.angle()), angle) < SAME_POSE_ANGLE
+
+
+def angles_between(vectors0: np.ndarray, vectors1: np.ndarray) -> np.ndarray:
+    """Angles, in degrees, between the rows of two M×3 arrays."""
+    cross = np.linalg.norm(np.cross(vectors0, vectors1), axis=1)
+    return np.degrees(np.arctan2(cross, np.sum(vectors0 * vectors1, axis=1)))
 
 
 def _estimate_pycolmap(

@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> None:
         groups = {
             condition: [by_name[name] for name, _ in listed] for condition, listed in by_condition.items()
         }
-        data.evaluation = evaluate_and_print(groups, truth, args.thresholds)
+        data.evaluation = evaluate_and_print(groups, truth, args.thresholds, registered_poses(model))
     localization_map = LocalizationMap.load(sfm_dir)
     data.matches = match_pictures(run, layout.images, localization_map, matches, results, data.evaluation)
     counts = ", ".join(f"{len(listed)} {condition}" for condition, listed in by_condition.items())

@@ -259,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
     if truth is not None:
         in_frame = data.results if reference is not None else align_results(data.results, truth, model)
         if in_frame:
-            data.evaluation = evaluate_and_print({"queries": in_frame}, truth, args.thresholds)
+            map_poses = registered_poses(model) if reference is not None else None
+            data.evaluation = evaluate_and_print({"queries": in_frame}, truth, args.thresholds, map_poses)
         data.ground_truth = truth if reference is not None else None
     if queries:
         localization_map = LocalizationMap.load(sfm_dir)

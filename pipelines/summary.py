@@ -56,17 +56,29 @@ def evaluate_and_print(
     groups: Mapping[str, Sequence[QueryResult]],
     ground_truth: Poses,
     thresholds: Iterable[tuple[float, float]],
+    map_poses: Poses | None = None,
 ) -> Evaluation:
     """Evaluate all queries, and each named group of them; print the table.
 
     Queries without a true pose are left out, and reported.
+
+    Args:
+        groups: results by group.
+        ground_truth: true poses, world→camera.
+        thresholds: pairs of position (map units) and rotation (degrees).
+        map_poses: poses of the map images in the frame of the ground truth: for comparison, each group
+            is then also evaluated with the pose of its best retrieved image as the answer.
     """
     thresholds = list(thresholds)
-    table = {
-        name: evaluate(group, ground_truth, thresholds, ignore_unknown=True)
-        for name, group in groups.items()
-        if match_names([result.name for result in group], ground_truth)
-    }
+    table = {}
+    for name, group in groups.items():
+        if not match_names([result.name for result in group], ground_truth):
+            continue
+        table[name] = evaluate(group, ground_truth, thresholds, ignore_unknown=True)
+        if map_poses is not None:
+            alone = {r.name: map_poses[r.retrieved[0]] if r.retrieved else None for r in group}
+            label = f"{name}, retrieval alone"
+            table[label] = evaluate(alone, ground_truth, thresholds, ignore_unknown=True)
     print(format_table(table))
     results = [result for group in groups.values() for result in group]
     evaluation = evaluate(results, ground_truth, thresholds, ignore_unknown=True)
