@@ -198,4 +198,4 @@ def test_a_missing_poselib_is_said_at_once(monkeypatch):
 def test_description_holds_all_settings():
     described = EstimatorConf(ransac_thresh=5, seed=3).describe()
     assert described["estimator"] == "pycolmap" and described["version"] == pycolmap.__version__
-    assert (described["ransac_thresh"], described["seed"], described["min_inliers"]) == (5, 3, 12)
+    assert (described["ransac_thresh"], described["seed"], described["min_inliers"]) == (5, 3, 15)
