@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -67,7 +68,7 @@ class Run:
         confs = get_conf("extractors", features), find_matcher(matcher), get_conf("extractors", retrieval)
         if mask_dir is not None and not mask_dir.is_dir():
             raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
-        make_dir(outputs)
+        remove_leftovers(make_dir(outputs))
         return cls(outputs, *confs, StageLog(outputs / "stages.json"), mask_dir)
 
     @property
@@ -220,6 +221,7 @@ class Run:
             if done:
                 logger.info("The model in %s is up to date.", sfm_dir)
             else:
+                remove_leftovers(sfm_dir)
                 build()
         return read_model(sfm_dir)
 
@@ -293,6 +295,16 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and models that a killed run left in its folder."""
+    for pattern in (".*.*.tmp", ".model-*"):
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
 
 
 @contextlib.contextmanager

@@ -150,9 +150,11 @@ def test_ground_truth_is_evaluated_by_condition(datasets, outputs, tmp_path, pip
     table = outcome.out.splitlines()
     header = next(i for i, line in enumerate(table) if line.startswith("queries "))
     assert "recall % at 0.005, 0.1° / 1e-06, 90°" in table[header]
-    rows = [line.split() for line in table[header + 2 : header + 4]]
-    assert [row[:3] for row in rows] == [["day", "2", "2"], ["night", "2", "2"]]
-    assert all(" 100.0 / 0.0 " in line for line in table[header + 2 : header + 4])
+    rows = {line.split("  ")[0]: line for line in table[header + 2 : header + 6]}
+    assert list(rows) == ["day", "day, retrieval alone", "night", "night, retrieval alone"]
+    for condition in ("day", "night"):
+        assert rows[condition].split()[1:3] == ["2", "2"] and " 100.0 / 0.0 " in rows[condition]
+        assert " 0.0 / 0.0 " in rows[f"{condition}, retrieval alone"]
 
 
 def test_without_database_images_are_numbered_as_in_the_nvm_file(dataset, outputs, tmp_path, pipeline, room):

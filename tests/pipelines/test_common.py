@@ -217,11 +217,12 @@ def test_exit_codes(capsys):
 def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monkeypatch):
     parser = argparse.ArgumentParser()
     add_common_arguments(parser)
-    values = {"ransac_thresh": 3.0, "min_inliers": 20, "min_inlier_ratio": 0.5, "max_viewing_angle": 45.0}
-    conf = EstimatorConf(**values, seed=7, refine_focal=True)
-    assert set(values) | {"estimator", "seed", "refine_focal", "options"} == asdict(conf).keys()
-    arguments = ["--outputs", str(tmp_path), "--refine_focal", "--seed", "7"]
-    arguments += [text for key, value in values.items() for text in (f"--{key}", str(value))]
+    numbers = {key: value for key, value in asdict(EstimatorConf()).items() if type(value) in (int, float)}
+    changed = {key: value + 1 if isinstance(value, int) else value / 2 for key, value in numbers.items()}
+    conf = EstimatorConf(**changed, refine_focal=True)
+    assert changed.keys() | {"estimator", "refine_focal", "options"} == asdict(conf).keys()
+    arguments = ["--outputs", str(tmp_path), "--refine_focal"]
+    arguments += [text for key, value in changed.items() for text in (f"--{key}", str(value))]
     assert estimator_conf(parser.parse_args(arguments)) == conf
 
     received = {}

@@ -163,8 +163,44 @@ def test_disk_full_at_any_stage(room_files, small_disk, tmp_path, pipeline, from
         records = json.loads(stages.read_text())["stages"] if stages.exists() else []
         failed |= {record["name"] for record in records if record["state"] == "failed"}
     assert outcome.code == 0
-    assert len(failed) >= 5, failed
+    sfm = "structure from motion" if from_scratch else "triangulation"
+    assert failed >= {"local features, map", "local features, queries", sfm}
     assert_same_results(outputs, expected)
+
+
+@pytest.mark.parametrize(
+    ("missing", "free", "named"),
+    [
+        pytest.param(["*pairs-map*", "sfm*", "*query*", "res*", "rep*"], 64, "pairs-map.h5", id="matches"),
+        pytest.param(["sfm*", "*query*", "res*", "rep*"], 256, "sfm", id="triangulation"),
+        pytest.param(["*query*", "res*", "rep*"], 64, "20.h5", id="query matches"),
+        pytest.param(["res*", "rep*"], 8, "results", id="localization"),
+        pytest.param(["rep*"], 512, "report.html", id="report"),
+    ],
+)
+def test_disk_full_in_one_stage(room_files, small_disk, pipeline, missing, free, named):
+    outputs = small_disk / "outputs"
+    enlarge(small_disk, "64m")
+    ignored = shutil.ignore_patterns(*missing)
+    shutil.copytree(room_files.outputs, outputs, copy_function=shutil.copy2, ignore=ignored)
+    arguments = [*room_files.arguments, "--outputs", outputs]
+    enlarge(small_disk, f"{shutil.disk_usage(small_disk).used // 1024 + free}k")
+    message = pipeline(photos.main, *arguments).error
+    assert ("No space left on device" in message or "MiB are free" in message) and named in message
+    enlarge(small_disk, "64m")
+    assert pipeline(photos.main, *arguments).code == 0
+    assert_same_results(outputs, room_files.outputs)
+
+
+def test_what_a_kill_leaves_is_removed(room_files, tmp_path, pipeline):
+    outputs = tmp_path / "outputs"
+    shutil.copytree(room_files.outputs, outputs, copy_function=shutil.copy2)
+    (outputs / ".stages.json.x1.tmp").write_text("{")
+    (outputs / SFM / ".model-x1").mkdir()
+    (outputs / SFM / ".model-x1" / "images.bin").write_text("half")
+    (outputs / SFM / "inputs.json").unlink()
+    assert pipeline(photos.main, *room_files.arguments, "--outputs", outputs).code == 0
+    assert_same_results(outputs, room_files.outputs)
 
 
 def test_outputs_that_moved(room_files, tmp_path, pipeline):
