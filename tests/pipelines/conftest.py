@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -23,8 +20,6 @@ from hloc_ext.formats.lists import write_image_list
 from pipelines import photos
 from pipelines.common import run_pipeline
 from tests.room import Room
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -152,11 +147,3 @@ class Page(HTMLParser):
             and self.styles
             and not any(re.search(r"@import|url\((?!['\"]?data:)", s) for s in self.styles)
         )
-
-
-def start(module: str, *argv: object, output: Path) -> subprocess.Popen[bytes]:
-    """Start a pipeline in another process; what it prints goes to the file `output`."""
-    command = [sys.executable, "-m", module, *(str(argument) for argument in argv)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with output.open("wb") as file:
-        return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=file, stderr=file)

@@ -18,6 +18,7 @@ from pipelines import aachen
 from pipelines.aachen import find_layout
 from tests.aachen_dataset import QUERY_FOLDERS, synthetic_scene, write_aachen
 from tests.pipelines.conftest import Page, errors, times
+from tests.pipelines.killing import kill_at_random, stage_names
 
 METHOD = "hloc_ext_feats-sift_matches-NN-mutual-ratio.8_global-feats-vlad-rootsift"
 SUBMISSIONS = {"v1.0": f"Aachen_eval_{METHOD}.txt", "v1.1": f"Aachen_v1_1_eval_{METHOD}.txt"}
@@ -306,3 +307,16 @@ def test_wrong_options(datasets, tmp_path, capsys, version):
         aachen.main([*arguments, "--outputs", str(tmp_path / "outputs")])
     message = capsys.readouterr().err
     assert stop.value.code == 2 and ("'v2'" in message) is (version == "v2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_killed_at_any_time(datasets, outputs, tmp_path, pipeline, seed):
+    arguments = ["--dataset", datasets["v1.0"], "--outputs", tmp_path / "outputs"]
+    stages = stage_names(outputs["v1.0"])
+    assert kill_at_random("pipelines.aachen", arguments, tmp_path / "outputs", stages, seed) > 0
+    assert pipeline(aachen.main, *arguments).code == 0
+    for name in (SUBMISSIONS["v1.0"], RESULTS):
+        assert (tmp_path / "outputs" / name).read_bytes() == (outputs["v1.0"] / name).read_bytes()
+    left = [f.name for f in (tmp_path / "outputs").rglob("*") if f.name.startswith(".")]
+    assert left == []

@@ -28,6 +28,7 @@ from pipelines.common import (
     unless_done,
 )
 from pipelines.summary import facts_of
+from tests.pipelines.killing import start
 from tests.test_match_dense import CONF as DENSE_CONF
 
 
@@ -249,3 +250,12 @@ def test_stage_log_is_kept_in_the_outputs(run, images):
         ("global descriptors, map", "completed", 1),
         ("local features, map", "completed", 1),
     ]
+
+
+@pytest.mark.parametrize("module", ["pipelines.photos", "pipelines.aachen"])
+def test_command_line(tmp_path, module):
+    option = {"pipelines.photos": "--images", "pipelines.aachen": "--dataset"}[module]
+    output = tmp_path / "output.txt"
+    process = start(module, option, tmp_path / "nowhere", "--outputs", tmp_path / "outputs", output=output)
+    assert process.wait() == 1
+    assert output.read_text().startswith("error: ") and str(tmp_path / "nowhere") in output.read_text()

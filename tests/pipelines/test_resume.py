@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -15,33 +13,9 @@ from hloc_ext.formats.colmap import read_model, registered_poses
 from hloc_ext.formats.h5 import list_names
 from hloc_ext.formats.results import read_log
 from pipelines import photos
-from tests.pipelines.conftest import start
+from tests.pipelines.killing import kill_at_random, kill_when, running_stage, stage_names, start
 
 SFM = "sfm_feats-sift_matches-NN-mutual-ratio.8"
-
-
-def kill_when(process, condition, output, delay=0.0, timeout=300):
-    """SIGKILL the process once the condition holds; returns whether it was still running."""
-    end = time.monotonic() + timeout
-    while process.poll() is None and not condition():
-        assert time.monotonic() < end, output.read_text(errors="replace")
-        time.sleep(0.002)
-    try:
-        process.wait(delay)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    code = process.wait()
-    assert code in (-9, 0), output.read_text(errors="replace")
-    return code == -9
-
-
-def running_stage(outputs):
-    """Name of the stage that the log says is running."""
-    try:
-        stages = json.loads((outputs / "stages.json").read_text())["stages"]
-    except FileNotFoundError:
-        return None
-    return next((stage["name"] for stage in stages if stage["state"] == "running"), None)
 
 
 def assert_same_results(outputs, expected):
@@ -74,19 +48,10 @@ def test_killed_while_matching(room_files, tmp_path, pipeline):
 @pytest.mark.parametrize("seed", range(12))
 def test_killed_at_any_time(room_files, tmp_path, pipeline, seed):
     """Three kills in a row, each in a random stage or a random time after it began."""
-    outputs, output = tmp_path / "outputs", tmp_path / "output.txt"
+    outputs = tmp_path / "outputs"
     arguments = [*room_files.arguments, "--outputs", outputs]
-    stages = [
-        stage["name"] for stage in json.loads((room_files.outputs / "stages.json").read_text())["stages"]
-    ]
-    generator = random.Random(seed)
-    kills = 0
-    for number in sorted(generator.sample(range(len(stages)), 3)):
-        later = set(stages[number:])
-        process = start("pipelines.photos", *arguments, output=output)
-        delay = generator.uniform(0, 0.7)
-        kills += kill_when(process, lambda later=later: running_stage(outputs) in later, output, delay)
-    assert kills > 0
+    stages = stage_names(room_files.outputs)
+    assert kill_at_random("pipelines.photos", arguments, outputs, stages, seed) > 0
     assert pipeline(photos.main, *arguments).code == 0
     assert_same_results(outputs, room_files.outputs)
 
