@@ -332,6 +332,8 @@ class _QueryLocalizer:
             reason = "no map image was retrieved"
         elif name not in self.features:
             reason = "no features (unreadable image?)"
+        else:
+            reason = self._wrong_size(name, camera)
         images = retrieved_images(self.localization_map, name, self.ranked.get(name, []))
         if not reason and not images:
             reason = "no retrieved image is in the map"
@@ -354,6 +356,16 @@ class _QueryLocalizer:
             name in self.focal_unknown,
             str(self.matches.path),
         )[0]
+
+    def _wrong_size(self, name: str, camera: pycolmap.Camera) -> str:
+        """Why the intrinsics cannot belong to the image; empty if they may."""
+        with self.reading:
+            if "image_size" not in self.features.keys(name):
+                return ""
+            width, height = (int(v) for v in self.features.get(name, "image_size"))
+        if (camera.width, camera.height) == (width, height):
+            return ""
+        return f"intrinsics for {camera.width}×{camera.height} pixels, the image has {width}×{height}"
 
     def _without_matches(
         self, name: str, camera: pycolmap.Camera, images: Sequence[int], reason: str

@@ -21,7 +21,7 @@ from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.formats.atomic import UnwritableError
 from hloc_ext.formats.colmap import read_model
 from hloc_ext.formats.h5 import H5Writer
-from hloc_ext.formats.lists import write_query_list
+from hloc_ext.formats.lists import read_query_list, write_query_list
 from hloc_ext.formats.matches import MatchReader, names_to_pair
 from hloc_ext.formats.pairs import read_retrieval, write_pairs
 from hloc_ext.formats.results import QueryResult, Status, read_log, read_poses
@@ -460,3 +460,13 @@ def test_command_line(room_map, tmp_path):
     results = read_log(tmp_path / "poses.txt_logs.jsonl")
     check_localized(results, room_map.room)
     assert results[0].estimator["ransac_thresh"] == 8 and results[0].estimator["min_inliers"] == 20
+
+
+def test_intrinsics_of_another_image_size_are_flagged(room_map, tmp_path):
+    queries = read_query_list(room_map.queries)
+    name, camera = queries[0]
+    queries[0] = name, pycolmap.Camera(model="SIMPLE_PINHOLE", width=960, height=720, params=[840, 480, 360])
+    flagged, *others = run(room_map, tmp_path / "r.txt", queries=queries)
+    assert flagged.name == name and flagged.status is Status.FALLBACK
+    assert flagged.reason == f"intrinsics for 960×720 pixels, the image has {camera.width}×{camera.height}"
+    assert all(result.status is Status.LOCALIZED for result in others)
