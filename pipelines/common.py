@@ -114,6 +114,9 @@ class Run:
             InputError: images have changed since their features were extracted.
         """
         self._check_unchanged(image_dir, names)
+        if self.mask_dir is not None and not any(map(self._mask_size, names)):
+            expected = self.mask_dir / f"{names[0]}.png"
+            logger.warning("No image (%s) has a mask: expected for instance %s.", label, expected)
         stages: list[tuple[str, Conf, Path, Path | None]] = [
             ("global descriptors", self.retrieval_conf, self.global_descriptors, None)
         ]

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hloc_ext import confs, localize_sfm
+from hloc_ext import confs, localize_sfm, logger
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.formats.features import FeatureReader
 from hloc_ext.formats.h5 import H5Writer, list_names
@@ -119,6 +119,17 @@ def test_features_without_the_masks_of_now_are_not_used(run, images, tmp_path):
     other.extract(images, ["a.png", "b.png"], "map")
     with FeatureReader(other.features) as features:
         assert len(features.keypoints("a.png")) > 0 and len(features.keypoints("b.png")) == 0
+
+
+def test_masks_of_other_names_are_reported(images, tmp_path, caplog):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    cv2.imwrite(str(masks / "a.png"), np.zeros((72, 96), np.uint8))  # instead of a.png.png
+    run = Run.start(tmp_path / "outputs", "sift", "NN-ratio", "vlad-rootsift", masks)
+    logger.addHandler(caplog.handler)
+    run.extract(images, ["a.png"], "map")
+    logger.removeHandler(caplog.handler)
+    assert f"No image (map) has a mask: expected for instance {masks / 'a.png.png'}." in caplog.messages
 
 
 def test_an_unreadable_image_may_be_replaced(run, images):

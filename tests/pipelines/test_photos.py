@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from typing import Any
@@ -21,6 +20,7 @@ from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_
 from hloc_ext.formats.lists import format_camera, parse_camera, write_query_list
 from hloc_ext.formats.pairs import read_pairs, read_retrieval
 from hloc_ext.formats.results import Status, read_log, read_poses
+from hloc_ext.host import available_hosts
 from hloc_ext.localizer import Localizer
 from pipelines import photos
 from pipelines.common import Run
@@ -491,11 +491,16 @@ def test_semi_dense_matcher(room_files, tmp_path, pipeline, monkeypatch):
         Localizer(outputs)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("hloc") is None, reason="HLOC is not installed")
-def test_features_of_hloc(room_files, tmp_path, pipeline):
-    arguments = [*room_files.arguments, "--outputs", tmp_path / "outputs", "--features", "hloc:sift"]
-    assert pipeline(photos.main, *arguments, "--matcher", "hloc:NN-ratio").code == 0
-    assert_localized(read_log(tmp_path / "outputs" / LOG), room_files.room)
+@pytest.mark.parametrize("host", ["hloc", "imcui.hloc"])
+def test_features_of_a_host(room_files, tmp_path, pipeline, host):
+    if host not in available_hosts():
+        pytest.skip(f"{host} is not installed")
+    outputs = room_files.seed(tmp_path / "outputs", "global*.h5")
+    confs = ["--features", f"{host}:sift", "--matcher", f"{host}:NN-ratio"]
+    outcome = pipeline(photos.main, *room_files.arguments, *confs, "--num_loc", 4, "--outputs", outputs)
+    assert outcome.code == 0, outcome.err
+    assert (outputs / f"feats-sift-{host}.h5").exists()
+    assert_localized(read_log(outputs / LOG), room_files.room)
 
 
 # --- real photos --------------------------------------------------------------------------------------
