@@ -30,9 +30,9 @@ class EstimatorConf:
         estimator: ``pycolmap`` (LO-RANSAC with P3P and refinement) or ``poselib`` (the optional package).
         ransac_thresh: largest reprojection error of an inlier, pixels.
         min_inliers: a pose with fewer inliers is rejected.
-        min_inlier_ratio: a pose with a smaller share of inliers among its matches is rejected. Both
-            defaults were calibrated on photos that the map does not show
-            (``python -m benchmarks.calibrate_acceptance``).
+        min_inlier_ratio: a pose with a smaller share of inliers among its matches is rejected. The
+            defaults of this and the other tests were calibrated on poses that are wrong by construction
+            (``python -m benchmarks.calibrate_acceptance``, docs/acceptance.md).
         max_viewing_angle: a pose that sees its inlier points from farther away than this, in degrees
             (median), from the map images that matched them is rejected: no surface is matched from
             behind.
