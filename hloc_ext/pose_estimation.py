@@ -161,8 +161,8 @@ def rival_inliers(
     """Inliers of the best other pose for the matches that are not inliers of `estimate`.
 
     A pose that looks in nearly the same direction from nearly the same place (`SAME_POSE_ANGLE`) is no
-    rival: its matches are less exact, not of another place. The search is shortened to `RIVAL_TRIALS` trials, and skipped (0) where the rest is too small to hold
-    more than the allowed share.
+    rival: its matches are less exact, not of another place. The search is shortened to `RIVAL_TRIALS`
+    trials, and skipped (0) where the rest is too small to hold more than the allowed share.
     """
     rest = ~estimate.inliers
     if rest.sum() <= conf.max_rival_share * estimate.num_inliers:

@@ -89,9 +89,7 @@ def import_images(
     return ids, known_ids
 
 
-def _add_calibrated_images(
-    database: pycolmap.Database, cameras: Mapping[str, pycolmap.Camera]
-) -> set[int]:
+def _add_calibrated_images(database: pycolmap.Database, cameras: Mapping[str, pycolmap.Camera]) -> set[int]:
     """Write images with known intrinsics, each in a frame and rig of its own camera."""
     rig_of: dict[tuple[Any, ...], int] = {}
     camera_of: dict[tuple[Any, ...], int] = {}
