@@ -1,4 +1,4 @@
-"""Stage: extract local or global features of images into an HLOC feature file."""
+"""Extract local or global features of images into an HLOC feature file."""
 
 from __future__ import annotations
 

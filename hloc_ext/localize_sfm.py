@@ -1,4 +1,4 @@
-"""Stage: localize queries against a map, from retrieved map images and matched features."""
+"""Localize queries against a map, from retrieved map images and matched features."""
 
 from __future__ import annotations
 

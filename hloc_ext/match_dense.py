@@ -1,4 +1,4 @@
-"""Stage: match images without keypoints (semi-dense), and make keypoints of the matches.
+"""Match images without keypoints (semi-dense), and make keypoints of the matches.
 
 The matches of a pair are stored in a file of their own (``NAME.raw.h5`` beside the match file) until all
 pairs are matched; the keypoints of every image are then aggregated (:mod:`hloc_ext.dense_aggregation`),

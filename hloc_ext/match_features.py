@@ -1,4 +1,4 @@
-"""Stage: match local features of image pairs into an HLOC match file."""
+"""Match local features of image pairs into an HLOC match file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image pairs by retrieval: each query with the database images of the most similar global descriptors."""
+"""Image pairs by retrieval: each query with the most similar database images."""
 
 from __future__ import annotations
 

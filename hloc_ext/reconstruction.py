@@ -1,4 +1,4 @@
-"""Stage: structure from motion from scratch, incremental or global."""
+"""Structure from motion from scratch, incremental or global."""
 
 from __future__ import annotations
 

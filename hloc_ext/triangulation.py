@@ -1,4 +1,4 @@
-"""Stage: triangulate the features of images whose poses are known."""
+"""Triangulate the features of images whose poses are known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Check a submission file against the query lists: ``validate_submission FILE --queries LIST [LIST…]``."""
+"""Check a submission file against the query lists: every query once, valid poses."""
 
 from __future__ import annotations
 
