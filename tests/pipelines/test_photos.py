@@ -20,7 +20,7 @@ from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_
 from hloc_ext.formats.lists import format_camera, parse_camera, write_query_list
 from hloc_ext.formats.pairs import read_pairs, read_retrieval
 from hloc_ext.formats.results import Status, read_log, read_poses
-from hloc_ext.host import available_hosts
+from hloc_ext.host import available_hosts, get_conf
 from hloc_ext.localizer import Localizer
 from pipelines import photos
 from pipelines.common import Run
@@ -499,7 +499,7 @@ def test_features_of_a_host(room_files, tmp_path, pipeline, host):
     confs = ["--features", f"{host}:sift", "--matcher", f"{host}:NN-ratio"]
     outcome = pipeline(photos.main, *room_files.arguments, *confs, "--num_loc", 4, "--outputs", outputs)
     assert outcome.code == 0, outcome.err
-    assert (outputs / f"feats-sift-{host}.h5").exists()
+    assert (outputs / f"{get_conf('extractors', f'{host}:sift')['output']}.h5").exists()
     assert_localized(read_log(outputs / LOG), room_files.room)
 
 
