@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pycolmap
@@ -22,7 +23,7 @@ from hloc_ext import (
     reconstruction,
     triangulation,
 )
-from hloc_ext.errors import InputError
+from hloc_ext.errors import InputError, ReconstructionError
 from hloc_ext.evaluation.alignment import align_to
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
@@ -137,21 +138,64 @@ def build_map(
     camera_mode = args.camera_mode or choose_camera_mode(photos.root, names)
     inputs |= {"mapper": args.mapper, "camera_mode": camera_mode}
 
-    def reconstruct() -> None:
-        reconstruction.main(
-            sfm_dir,
+    def reconstruct_with(mapper: str, folder: Path) -> pycolmap.Reconstruction:
+        return reconstruction.main(
+            folder,
             photos.root,
             pairs,
             run.features,
             matches,
             pycolmap.CameraMode.__members__[camera_mode],
             image_list=names,
-            mapper=args.mapper,
+            mapper=mapper,
             refine_principal_point=True,
             seed=args.seed,
         )
 
+    def reconstruct() -> None:
+        if args.mapper:
+            reconstruct_with(args.mapper, sfm_dir)
+        else:
+            reconstruct_most(reconstruct_with, sfm_dir, len(names))
+
     return sfm_dir, run.build_once("structure from motion", sfm_dir, inputs, reconstruct, len(names))
+
+
+def reconstruct_most(
+    reconstruct: Callable[[str, Path], pycolmap.Reconstruction], sfm_dir: Path, num_photos: int
+) -> None:
+    """Reconstruct with the incremental mapper; if it leaves out more than half, try the global one too.
+
+    The incremental mapper can stop at a few photos where its first pair was a poor one. The model with
+    more photos is kept.
+
+    Args:
+        reconstruct: makes a model with the named mapper in a folder.
+        sfm_dir: folder of the model.
+        num_photos: photos of the map.
+
+    Raises:
+        ReconstructionError: neither mapper makes a model.
+    """
+    num_registered, failure = 0, None
+    try:
+        num_registered = reconstruct("incremental", sfm_dir).num_reg_images()
+    except ReconstructionError as error:
+        failure = error
+    if num_registered > num_photos / 2:
+        return
+    logger.warning(
+        "The incremental mapper places %d of %d photos: trying the global one.", num_registered, num_photos
+    )
+    with tempfile.TemporaryDirectory(dir=sfm_dir, prefix=".model-") as folder:
+        try:
+            model = reconstruct("global", Path(folder))
+        except ReconstructionError as error:
+            if failure is not None:
+                raise failure from error
+            return
+    if model.num_reg_images() > num_registered:
+        write_model(model, sfm_dir)
 
 
 def query_cameras(
@@ -252,6 +296,12 @@ def main(argv: list[str] | None = None) -> None:
     run.describe_map(sfm_dir, args.num_loc, conf)
     num_images, num_points = model.num_reg_images(), model.num_points3D()
     print(f"Map: {num_images} of {len(map_names)} photos, {num_points} points in {sfm_dir}.")
+    if num_images < len(map_names):
+        logger.warning(
+            "%d photos are not in the map. They overlap too little with the others, or need features that"
+            " match better, for instance `--features sift-colmap`.",
+            len(map_names) - num_images,
+        )
 
     data = ReportData(f"Photos of {args.images.resolve().name}", model=model)
     if queries:
@@ -289,7 +339,11 @@ def build_parser() -> argparse.ArgumentParser:
     queries.add_argument("--queries", type=Path, help="folder of query photos, or list of names in --images")
     queries.add_argument("--query_every", type=int, metavar="N", help="take every n-th photo as a query")
     parser.add_argument("--reference_model", type=Path, help="COLMAP model with poses of the map photos")
-    parser.add_argument("--mapper", choices=reconstruction.MAPPERS, default="incremental")
+    parser.add_argument(
+        "--mapper",
+        choices=reconstruction.MAPPERS,
+        help="default incremental, and global if that leaves out more than half of the photos",
+    )
     parser.add_argument(
         "--camera_mode",
         choices=list(pycolmap.CameraMode.__members__),

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from hloc_ext import confs, match_dense
-from hloc_ext.errors import InputError
+from hloc_ext.errors import InputError, ReconstructionError
 from hloc_ext.evaluation.alignment import align_to
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
 from hloc_ext.formats.lists import format_camera, parse_camera, write_query_list
@@ -25,7 +25,7 @@ from hloc_ext.localizer import Localizer
 from pipelines import photos
 from pipelines.common import Run
 from pipelines.photo_folder import Photos
-from pipelines.photos import EXHAUSTIVE_LIMIT, map_pairs, query_cameras
+from pipelines.photos import EXHAUSTIVE_LIMIT, map_pairs, query_cameras, reconstruct_most
 from tests.pipelines.conftest import Page, errors, times
 from tests.test_match_dense import CONF as DENSE_CONF
 
@@ -501,6 +501,37 @@ def test_features_of_a_host(room_files, tmp_path, pipeline, host):
     assert outcome.code == 0, outcome.err
     assert (outputs / f"{get_conf('extractors', f'{host}:sift')['output']}.h5").exists()
     assert_localized(read_log(outputs / LOG), room_files.room)
+
+
+@pytest.mark.parametrize(
+    ("incremental", "chosen", "kept"),
+    [(3, ["incremental", "global"], 8), (5, ["incremental"], 5), (0, ["incremental", "global"], 8)],
+)
+def test_global_mapper_where_the_incremental_one_stops(tmp_path, incremental, chosen, kept):
+    models = {"incremental": incremental, "global": 8}
+    tried = []
+
+    def reconstruct(mapper, folder):
+        tried.append(mapper)
+        if models[mapper] == 0:
+            raise ReconstructionError("no model")
+        options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_cameras_per_rig=1, num_points3D=20)
+        options.num_frames_per_rig = models[mapper]
+        model = pycolmap.synthesize_dataset(options)
+        write_model(model, folder)
+        return model
+
+    reconstruct_most(reconstruct, tmp_path, 8)
+    assert tried == chosen and read_model(tmp_path).num_reg_images() == kept
+    assert not list(tmp_path.glob(".model-*"))
+
+
+def test_no_mapper_makes_a_model(tmp_path):
+    def reconstruct(mapper, folder):
+        raise ReconstructionError(f"no model: {mapper}")
+
+    with pytest.raises(ReconstructionError, match="no model: incremental"):
+        reconstruct_most(reconstruct, tmp_path, 8)
 
 
 # --- real photos --------------------------------------------------------------------------------------
