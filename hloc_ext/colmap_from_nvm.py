@@ -77,7 +77,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line, with HLOC's options."""
-    parser = argparse.ArgumentParser(prog="colmap_from_nvm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext colmap_from_nvm", description=__doc__)
     parser.add_argument("--nvm", type=Path, required=True)
     parser.add_argument("--intrinsics", type=Path, required=True)
     parser.add_argument("--database", type=Path, help="COLMAP database to take the ids from")

@@ -318,7 +318,7 @@ def _extraction(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext extract_features", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext extract_features", description=__doc__)
     parser.add_argument("--image_dir", type=Path, required=True)
     parser.add_argument("--export_dir", type=Path)
     parser.add_argument("--feature_path", type=Path)

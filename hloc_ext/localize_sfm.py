@@ -383,7 +383,7 @@ class _QueryLocalizer:
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext localize_sfm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext localize_sfm", description=__doc__)
     for name in ("reference_sfm", "queries", "features", "matches", "retrieval", "results"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     add_estimator_arguments(parser)

@@ -237,7 +237,7 @@ def camera_from_image(path: Path) -> tuple[pycolmap.Camera, bool]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="hloc_ext localize", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext localize", description=__doc__)
     parser.add_argument("map_dir", type=Path, help="output folder of a pipeline")
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--camera", help="intrinsics of the images: 'MODEL width height params…'")

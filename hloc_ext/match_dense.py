@@ -452,7 +452,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext match_dense", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext match_dense", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--image_dir", type=Path, required=True)
     parser.add_argument("--export_dir", type=Path)

@@ -169,7 +169,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext match_features", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext match_features", description=__doc__)
     parser.add_argument("--pairs", type=Path, required=True)
     parser.add_argument("--features", default="feats-sift", help="feature file, or its stem in --export_dir")
     parser.add_argument("--export_dir", type=Path)

@@ -87,7 +87,7 @@ def main(model: Path | pycolmap.Reconstruction, output: Path, num_matched: int) 
 
 def build_parser() -> argparse.ArgumentParser:
     """Command-line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext pairs_from_covisibility", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of a COLMAP model")
     parser.add_argument("--output", type=Path, required=True, help="list of pairs to write")
     parser.add_argument("--num_matched", type=int, required=True, help="pairs per image")

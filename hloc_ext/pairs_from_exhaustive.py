@@ -81,7 +81,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command-line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext pairs_from_exhaustive", description=__doc__)
     parser.add_argument("--output", type=Path, required=True, help="list of pairs to write")
     parser.add_argument("--image_list", type=Path, help="list of images")
     parser.add_argument("--features", type=Path, help="feature file, used if there is no list")

@@ -370,7 +370,7 @@ def retrieve_pairs(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command-line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext pairs_from_retrieval", description=__doc__)
     add = parser.add_argument
     add("--descriptors", type=Path, required=True, help="feature file of the queries")
     add("--output", type=Path, required=True, help="list of pairs to write")

@@ -161,7 +161,7 @@ def main(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command-line options."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext pairs_from_sequence", description=__doc__)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="list of pairs to write")
     add("--image_list", type=Path, help="list of images")

@@ -163,8 +163,8 @@ def run_mapper(
             f"No model could be reconstructed in {sfm_dir} from {num_images} images and {statistics};"
             f" {num_verified} pairs passed geometric verification. Too few verified pairs: use more or"
             " better overlapping images, another matcher or more pairs. Enough pairs: the motion may be"
-            " degenerate (pure rotation, tiny baseline); try `--mapper_options init_num_trials=500"
-            " mapper.init_min_tri_angle=4`."
+            " degenerate (pure rotation, tiny baseline); try the stage `reconstruction` with"
+            " `--mapper_options init_num_trials=500 mapper.init_min_tri_angle=4`."
         )
     sizes = {key: model.num_reg_images() for key, model in models.items()}
     best = max(sizes, key=lambda key: (sizes[key], models[key].num_points3D()))
@@ -349,7 +349,7 @@ def _fill_database(
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext reconstruction", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext reconstruction", description=__doc__)
     for name in ("sfm_dir", "image_dir", "pairs", "features", "matches"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--image_list", type=Path, help="list of image names; default all of the folder")

@@ -265,7 +265,7 @@ def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
 
 def build_parser() -> argparse.ArgumentParser:
     """Command line of the stage."""
-    parser = argparse.ArgumentParser(prog="hloc_ext triangulation", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext triangulation", description=__doc__)
     for name in ("sfm_dir", "reference_model", "image_dir", "pairs", "features", "matches"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--verification", choices=VERIFICATIONS)

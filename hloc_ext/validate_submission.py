@@ -32,7 +32,7 @@ def main(submission: Path, queries: Sequence[Path], prepend_camera_name: bool = 
 
 def build_parser() -> argparse.ArgumentParser:
     """Parser of the command line."""
-    parser = argparse.ArgumentParser(prog="validate_submission", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m hloc_ext validate_submission", description=__doc__)
     parser.add_argument("submission", type=Path, metavar="FILE")
     parser.add_argument("--queries", type=Path, nargs="+", required=True, metavar="LIST")
     parser.add_argument("--prepend_camera_name", action="store_true")

@@ -29,7 +29,7 @@ def test_every_command_explains_itself(command, capsys):
         command_line.main([command, "--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert text.startswith("usage: ") and "--help" in text and len(text) > 300
+    assert text.startswith(f"usage: python -m hloc_ext {command} ") and "--help" in text and len(text) > 300
 
 
 @pytest.mark.parametrize("command", command_line.COMMANDS)

@@ -52,7 +52,7 @@ def run(setup: Setup, parts: Sequence[str]) -> list[Row]:
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     defaults = Setup(None, Path())
-    parser = argparse.ArgumentParser(prog="benchmarks.engine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of photos")
     parser.add_argument("--model", type=Path, help="COLMAP model with their poses (points are not needed)")
     parser.add_argument("--workdir", type=Path, required=True, help="folder of prepared files, used again")

@@ -34,7 +34,8 @@ def list_images(root: Path) -> list[str]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise MissingInputError(f"Image folder {root} does not exist.")
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise MissingInputError(f"Image folder {root} {problem}.")
     names = sorted(
         (Path(folder) / file).relative_to(root).as_posix()
         for folder, _, files in os.walk(root, followlinks=True)

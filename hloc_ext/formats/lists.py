@@ -81,7 +81,7 @@ def read_image_list(path: Path) -> list[str]:
         if len(fields) > 1 and fields[1] not in CAMERA_MODELS and not _is_number(fields[1]):
             raise InputError(
                 f"{where}: expected one image name, found {' '.join(fields)!r}. Lists cannot hold names"
-                " with blanks: rename the file."
+                " with blanks: rename the file. Intrinsics begin with a camera model, such as PINHOLE."
             )
     return _names([(where, fields[0]) for where, fields in entries], path)
 
