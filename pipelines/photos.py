@@ -317,14 +317,15 @@ def main(argv: list[str] | None = None) -> None:
         data.matches = match_pictures(
             run, photos.root, localization_map, matches, data.results, data.evaluation
         )
-    facts = describe_photos(photos, {*map_names, *queries})
+    facts = describe_photos(photos, {*map_names, *queries}, num_images)
     data.facts = facts_of(run, build_parser().prog, argv, conf, **facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
 
-def describe_photos(photos: Photos, readable: set[str]) -> dict[str, str]:
+def describe_photos(photos: Photos, readable: set[str], num_in_map: int) -> dict[str, str]:
     """Numbers of photos, and those that could not be read."""
-    facts = {"map photos": str(len(photos.map_names)), "queries": str(len(photos.query_names))}
+    in_map = f"{len(photos.map_names)}, {num_in_map} of them in the map"
+    facts = {"map photos": in_map, "queries": str(len(photos.query_names))}
     unreadable = [name for name in (*photos.map_names, *photos.query_names) if name not in readable]
     if unreadable:
         facts["unreadable photos"] = ", ".join(unreadable)

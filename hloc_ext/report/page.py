@@ -52,7 +52,7 @@ def _card(label: str, value: str, detail: str = "", kind: str = "") -> str:
 
 def _status_cards(results: Sequence[QueryResult]) -> list[str]:
     details = {
-        Status.LOCALIZED: "accepted by the inlier tests",
+        Status.LOCALIZED: "passed the acceptance tests",
         Status.FALLBACK: "pose of the best map image",
         Status.FAILED: "no pose",
     }
