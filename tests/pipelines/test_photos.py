@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -183,6 +184,39 @@ def test_photos_of_all_kinds_and_unreadable_ones(room_files, tmp_path, pipeline)
     true = {new: room.pose(old) for new, old in zip(good, room.query_names, strict=True)}
     true |= {name: room.pose(name) for name in room.map_names}
     assert align_to(read_model(outputs / SFM), true).rms < 0.01
+
+
+@pytest.mark.parametrize(
+    ("placed", "tried", "kept"),
+    [
+        ({"incremental": 6, "global": 10}, ["incremental"], []),
+        ({"incremental": 5, "global": 7}, ["incremental", "global"], ["global"]),
+        ({"incremental": 5, "global": 4}, ["incremental", "global"], []),
+        ({"incremental": 5, "global": None}, ["incremental", "global"], []),
+        ({"incremental": None, "global": 3}, ["incremental", "global"], ["global"]),
+    ],
+)
+def test_the_mapper_that_places_more_photos(tmp_path, monkeypatch, placed, tried, kept):
+    calls, written = [], []
+
+    def reconstruct(mapper, folder):
+        calls.append(mapper)
+        assert (folder == tmp_path) is (mapper == "incremental")
+        if placed[mapper] is None:
+            raise ReconstructionError(mapper)
+        return SimpleNamespace(name=mapper, num_reg_images=lambda: placed[mapper])
+
+    monkeypatch.setattr(photos, "write_model", lambda model, folder: written.append((model.name, folder)))
+    reconstruct_most(reconstruct, tmp_path, 10)
+    assert calls == tried and written == [(name, tmp_path) for name in kept]
+
+
+def test_no_mapper_places_any_photo(tmp_path):
+    def reconstruct(mapper, folder):
+        raise ReconstructionError(mapper)
+
+    with pytest.raises(ReconstructionError, match="incremental"):
+        reconstruct_most(reconstruct, tmp_path, 10)
 
 
 # --- queries ------------------------------------------------------------------------------------------
