@@ -211,14 +211,6 @@ def test_the_mapper_that_places_more_photos(tmp_path, monkeypatch, placed, tried
     assert calls == tried and written == [(name, tmp_path) for name in kept]
 
 
-def test_no_mapper_places_any_photo(tmp_path):
-    def reconstruct(mapper, folder):
-        raise ReconstructionError(mapper)
-
-    with pytest.raises(ReconstructionError, match="incremental"):
-        reconstruct_most(reconstruct, tmp_path, 10)
-
-
 # --- queries ------------------------------------------------------------------------------------------
 
 
@@ -535,29 +527,6 @@ def test_features_of_a_host(room_files, tmp_path, pipeline, host):
     assert outcome.code == 0, outcome.err
     assert (outputs / f"{get_conf('extractors', f'{host}:sift')['output']}.h5").exists()
     assert_localized(read_log(outputs / LOG), room_files.room)
-
-
-@pytest.mark.parametrize(
-    ("incremental", "chosen", "kept"),
-    [(3, ["incremental", "global"], 8), (5, ["incremental"], 5), (0, ["incremental", "global"], 8)],
-)
-def test_global_mapper_where_the_incremental_one_stops(tmp_path, incremental, chosen, kept):
-    models = {"incremental": incremental, "global": 8}
-    tried = []
-
-    def reconstruct(mapper, folder):
-        tried.append(mapper)
-        if models[mapper] == 0:
-            raise ReconstructionError("no model")
-        options = pycolmap.SyntheticDatasetOptions(num_rigs=1, num_cameras_per_rig=1, num_points3D=20)
-        options.num_frames_per_rig = models[mapper]
-        model = pycolmap.synthesize_dataset(options)
-        write_model(model, folder)
-        return model
-
-    reconstruct_most(reconstruct, tmp_path, 8)
-    assert tried == chosen and read_model(tmp_path).num_reg_images() == kept
-    assert not list(tmp_path.glob(".model-*"))
 
 
 def test_no_mapper_makes_a_model(tmp_path):
