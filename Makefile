@@ -51,7 +51,7 @@ lint: env ## Check style, formatting and types
 
 ifdef DATASET
 demo: env ## Run the main job on a folder of photos: make demo DATASET=<photos>
-	$(BIN)/python -m pipelines.photos --images '$(DATASET)' --outputs '$(OUTPUTS)'
+	$(BIN)/python -m pipelines.photos --images '$(DATASET)' --outputs '$(OUTPUTS)' --query_every 5
 else
 demo:
 	@echo 'make demo needs a folder of overlapping photos of one place:' >&2

@@ -377,7 +377,13 @@ def load_model(kind: str, conf: str | Mapping[str, Any]) -> nn.Module:
             f"Model '{conf['model']['name']}' of {host}.{package} cannot be loaded: {error}."
             " Install what it needs, as the installation notes of HLOC say."
         ) from error
-    return model_class(conf["model"]).eval()
+    try:
+        return model_class(conf["model"]).eval()
+    except OSError as error:  # URLError, when weights cannot be downloaded, is one
+        raise InputError(
+            f"Model '{conf['model']['name']}' of {host}.{package} cannot get its weights: {error}. Connect"
+            " to the network once, or put them where HLOC looks for them."
+        ) from error
 
 
 def _host_of_model(package: str, options: Mapping[str, Any]) -> str | None:
