@@ -55,7 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engine", description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of photos")
     parser.add_argument("--model", type=Path, help="COLMAP model with their poses (points are not needed)")
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of prepared files, used again")
+    parser.add_argument(
+        "--workdir",
+        type=lambda text: Path(text).resolve(),
+        required=True,
+        help="folder of prepared files, used again",
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--repeats", type=int, default=defaults.repeats, help="timed runs of each side")
     parser.add_argument("--large", action="store_true", help="also 100 000 × 100 000 descriptors (minutes)")
