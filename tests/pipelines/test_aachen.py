@@ -10,13 +10,14 @@ import pycolmap
 import pytest
 
 from hloc_ext.errors import MissingInputError
+from hloc_ext.evaluation.poses import evaluate
 from hloc_ext.formats.colmap import read_model, registered_poses, write_model
 from hloc_ext.formats.results import Status, read_log, read_poses
 from hloc_ext.formats.submission import validate_submission
 from hloc_ext.localizer import Localizer
 from pipelines import aachen
 from pipelines.aachen import find_layout
-from tests.aachen_dataset import QUERY_FOLDERS, synthetic_scene, write_aachen
+from tests.aachen_dataset import QUERY_FOLDERS, pavilion_scene, synthetic_scene, write_aachen
 from tests.pipelines.conftest import Page, errors, times
 from tests.pipelines.killing import kill_at_random, stage_names
 
@@ -320,3 +321,24 @@ def test_killed_at_any_time(datasets, outputs, tmp_path, pipeline, seed):
         assert (tmp_path / "outputs" / name).read_bytes() == (outputs["v1.0"] / name).read_bytes()
     left = [f.name for f in (tmp_path / "outputs").rglob("*") if f.name.startswith(".")]
     assert left == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["v1.0", "v1.1"])
+def test_pavilion(shared_data, tmp_path, pipeline, version):
+    """No pose that is believed is wrong, and no lighting is worse than retrieval alone."""
+    scene = pavilion_scene(shared_data / "bench" / "pavilion_outer", tmp_path / "work")
+    dataset = write_aachen(scene, tmp_path / "dataset", version)
+    truth_dir, outputs = dataset / "ground_truth", tmp_path / "outputs"
+    arguments = ["--dataset", dataset, "--version", version, "--outputs", outputs, "--num_loc", 20]
+    assert pipeline(aachen.main, *arguments, "--ground_truth", truth_dir).code == 0
+    results = read_log(outputs / f"{RESULTS}_logs.jsonl")
+    assert len(results) == 43 + 32 + 33
+    truth = registered_poses(read_model(truth_dir))
+    localized = evaluate([r for r in results if r.status is Status.LOCALIZED], truth)
+    assert localized.num_queries >= 20 and localized.precision_localized[0] == 1.0
+    map_poses = registered_poses(read_model(outputs / SFM))
+    for condition in ("day", "sunset", "night"):
+        group = [r for r in results if f"query/{condition}/" in r.name]
+        alone = {r.name: map_poses[r.retrieved[0]] for r in group}
+        assert evaluate(group, truth).recall[-1] >= evaluate(alone, truth).recall[-1]

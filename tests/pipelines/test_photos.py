@@ -571,3 +571,11 @@ def test_sacre_coeur(shared_data, tmp_path, pipeline):
     outcome = pipeline(photos.main, *arguments)
     assert outcome.code == 0 and "Map: 10 of 10 photos" in outcome.out
     Page(tmp_path / "report.html").assert_self_contained()
+
+
+@pytest.mark.slow
+def test_south_building_in_one_model(shared_data, tmp_path, pipeline):
+    images = shared_data / "bench" / "south_building" / "images"
+    outcome = pipeline(photos.main, "--images", images, "--outputs", tmp_path)
+    assert outcome.code == 0
+    assert read_model(tmp_path / SFM).num_reg_images() >= 126
