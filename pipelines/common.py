@@ -24,7 +24,7 @@ from hloc_ext.formats.colmap import model_files, read_model
 from hloc_ext.formats.h5 import list_names, record_key, recover
 from hloc_ext.formats.lists import format_camera
 from hloc_ext.formats.pairs import read_pairs
-from hloc_ext.formats.results import QueryResult, read_log
+from hloc_ext.formats.results import QueryResult, Status, read_log
 from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.localizer import MapDescription
@@ -218,7 +218,7 @@ class Run:
             count: images.
         """
         with (
-            self.log.stage(name, count=count, outputs=[sfm_dir / "points3D.bin"]),
+            self.log.stage(name, count=count, outputs=[sfm_dir / "points3D.bin"]) as stage,
             unless_done(sfm_dir / "inputs.json", inputs, lambda: bool(model_files(sfm_dir))) as done,
         ):
             if done:
@@ -226,7 +226,9 @@ class Run:
             else:
                 remove_leftovers(sfm_dir)
                 build()
-        return read_model(sfm_dir)
+            model = read_model(sfm_dir)
+            stage.note = f"{model.num_reg_images()} images, {model.num_points3D()} points"
+        return model
 
     def localize(
         self,
@@ -251,23 +253,26 @@ class Run:
         }
         done_path = results.with_suffix(".inputs.json")
         with (
-            self.log.stage("localization", count=len(queries), outputs=[results, log]),
+            self.log.stage("localization", count=len(queries), outputs=[results, log]) as stage,
             unless_done(done_path, inputs, lambda: results.exists() and log.exists()) as done,
         ):
             if done:
                 logger.info("The results in %s are up to date.", results)
-                return read_log(log)
-            return localize_sfm.main(
-                LocalizationMap.load(sfm_dir),
-                queries,
-                retrieval,
-                self.features,
-                matches,
-                results,
-                config=settings.pop("options"),
-                **settings,
-                **options,
-            )
+                outcomes = read_log(log)
+            else:
+                outcomes = localize_sfm.main(
+                    LocalizationMap.load(sfm_dir),
+                    queries,
+                    retrieval,
+                    self.features,
+                    matches,
+                    results,
+                    config=settings.pop("options"),
+                    **settings,
+                    **options,
+                )
+            stage.note = f"{sum(o.status is Status.LOCALIZED for o in outcomes)} localized"
+        return outcomes
 
     def describe_map(self, sfm_dir: Path, num_loc: int, conf: EstimatorConf) -> None:
         """Write ``map.json``, with which :class:`~hloc_ext.localizer.Localizer` opens the map."""
