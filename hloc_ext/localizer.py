@@ -230,8 +230,16 @@ def camera_from_image(path: Path) -> tuple[pycolmap.Camera, bool]:
 
     Returns:
         The camera, and whether its focal length is only a guess.
+
+    Raises:
+        CorruptFileError: COLMAP cannot read the image; it knows fewer formats than OpenCV (no WebP).
     """
-    camera = copy.copy(pycolmap.infer_camera_from_image(path))
+    try:
+        camera = copy.copy(pycolmap.infer_camera_from_image(path))
+    except (ValueError, RuntimeError) as error:
+        raise CorruptFileError(
+            f"COLMAP cannot read {path}: convert it to JPEG or PNG, or give its intrinsics (`--camera`)."
+        ) from error
     return camera, not camera.has_prior_focal_length
 
 

@@ -264,3 +264,10 @@ def test_command_line(room_map, map_dir, capsys):
         assert comment.startswith("localized, ") and "SIMPLE_RADIAL 480 360 420 240 180 0" in comment
     with pytest.raises(InputError, match="--camera: unknown camera model 'X'"):
         localizer.cli([str(map_dir), paths[0], "--camera", "X 1 2 3"])
+
+
+def test_an_image_that_colmap_cannot_read_needs_a_camera(tmp_path):
+    path = tmp_path / "photo.webp"
+    assert cv2.imwrite(str(path), np.full((60, 80, 3), 128, np.uint8))
+    with pytest.raises(CorruptFileError, match=r"photo\.webp.*--camera"):
+        camera_from_image(path)
