@@ -238,7 +238,7 @@ def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monk
     assert estimator_conf(parser.parse_args(arguments)) == conf
 
     received = {}
-    monkeypatch.setattr(localize_sfm, "main", lambda *args, **keywords: received.update(keywords))
+    monkeypatch.setattr(localize_sfm, "main", lambda *args, **keywords: received.update(keywords) or [])
     monkeypatch.setattr(LocalizationMap, "load", lambda path: path)
     for name in ("retrieval.txt", "matches.h5"):
         (tmp_path / name).write_text("")
