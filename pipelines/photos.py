@@ -303,7 +303,9 @@ def main(argv: list[str] | None = None) -> None:
             len(map_names) - num_images,
         )
 
-    data = ReportData(f"Photos of {args.images.resolve().name}", model=model)
+    folder = args.images.resolve()
+    place = folder.parent.name if folder.name.lower() in ("images", "photos") else folder.name
+    data = ReportData(f"Photos of {place}", model=model)
     if queries:
         data.results, matches = localize_queries(run, photos, queries, sfm_dir, model, args)
     if truth is not None:

@@ -123,15 +123,16 @@ def _picture(
     reader: MatchReader,
 ) -> MatchPicture:
     pairs = reader.indices(result.name, map_name)
-    points0, points1 = features.keypoints(result.name)[pairs[:, 0]], features.keypoints(map_name)[pairs[:, 1]]
     rows = localization_map.rows_of(localization_map.index[map_name])[pairs[:, 1]]
+    pairs, rows = pairs[rows >= 0], rows[rows >= 0]  # without a 3-D point a match has no part in the pose
+    points0, points1 = features.keypoints(result.name)[pairs[:, 0]], features.keypoints(map_name)[pairs[:, 1]]
     inliers = np.zeros(len(pairs), bool)
     pose = result.cam_from_world
-    if pose is not None and result.status is Status.LOCALIZED and (rows >= 0).any():
+    if pose is not None and result.status is Status.LOCALIZED and len(pairs):
         camera = parse_camera(result.camera.split(), result.name)
-        points3D = localization_map.points[rows[rows >= 0]]
-        errors = reprojection_errors(pose, camera, points0[rows >= 0] + 0.5, points3D)  # COLMAP's origin
-        inliers[rows >= 0] = errors <= result.estimator["ransac_thresh"]
+        points3D = localization_map.points[rows]
+        errors = reprojection_errors(pose, camera, points0 + 0.5, points3D)  # COLMAP's origin
+        inliers = errors <= result.estimator["ransac_thresh"]
     title = f"{label}: {result.name} – {map_name} ({result.status.value})"
     return MatchPicture(title, root / result.name, root / map_name, points0, points1, inliers)
 

@@ -240,7 +240,10 @@ def render(run: ReportData) -> str:
         sections.append(_section("Queries", _queries(run.results, run.evaluation, run.unit), note))
     if run.matches:
         pictures = "".join(map(_match_figure, run.matches))
-        note = f"Query left, map image right; inliers green, outliers red, at most {MAX_LINES} of each drawn."
+        note = (
+            "Query left, map image right; matches to map keypoints with a 3-D point: inliers green, outliers"
+            f" red, at most {MAX_LINES} of each drawn."
+        )
         sections.append(_section("Matches", pictures, note))
     if run.stages:
         note = "Peak memory counts child processes. A resumed stage shows what it cost when it ran."
