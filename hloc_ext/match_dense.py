@@ -347,6 +347,13 @@ def match_and_assign(
     raw = raw_path(match_path)
     with H5Writer(match_path) as writer:
         pairs = new_pairs(all_pairs, () if overwrite else writer.names)
+        swapped = [(a, b) for a, b in pairs if names_to_pair(b, a) in writer.names]
+    if swapped:
+        a, b = swapped[0]
+        raise InputError(
+            f"{match_path} holds {len(swapped)} pair(s) in the other order, for instance ('{b}', '{a}'):"
+            " their old matches would stay beside the new keypoints; delete the file, or use its list of pairs."
+        )
     if overwrite:
         raw.unlink(missing_ok=True)
     if not pairs:

@@ -342,6 +342,20 @@ def test_overwrite_makes_everything_again_without_growing(matcher, images, pairs
     assert [path.stat().st_size for path in result] == sizes
 
 
+def test_overwriting_a_pair_in_the_other_order_is_refused(matcher, images, tmp_path):
+    """The old matches would stay in the file and point to keypoints that are no more."""
+    write_pairs(tmp_path / "forth.txt", "a.png b.png")
+    write_pairs(tmp_path / "back.txt", "b.png a.png")
+    matches = tmp_path / "matches.h5"
+    files = {"matches": matches, "features": tmp_path / "features.h5"}
+    match_dense.main(CONF, tmp_path / "forth.txt", images, **files)
+    before = read_all(matches)
+    with pytest.raises(InputError, match=r"matches\.h5 holds 1 pair.*'a\.png', 'b\.png'.*delete the file"):
+        match_dense.main(CONF, tmp_path / "back.txt", images, **files, overwrite=True)
+    assert read_all(matches).keys() == before.keys()
+    match_dense.main(CONF, tmp_path / "forth.txt", images, **files, overwrite=True)
+
+
 # --- bad input ---------------------------------------------------------------------------------------
 
 
