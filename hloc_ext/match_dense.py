@@ -352,7 +352,7 @@ def match_and_assign(
         a, b = swapped[0]
         raise InputError(
             f"{match_path} holds {len(swapped)} pair(s) in the other order, for instance ('{b}', '{a}'):"
-            " their old matches would stay beside the new keypoints; delete the file, or use its list of pairs."
+            " their old matches would stay beside the new keypoints. Delete the file, or use its own list."
         )
     if overwrite:
         raw.unlink(missing_ok=True)

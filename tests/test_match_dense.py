@@ -350,7 +350,7 @@ def test_overwriting_a_pair_in_the_other_order_is_refused(matcher, images, tmp_p
     files = {"matches": matches, "features": tmp_path / "features.h5"}
     match_dense.main(CONF, tmp_path / "forth.txt", images, **files)
     before = read_all(matches)
-    with pytest.raises(InputError, match=r"matches\.h5 holds 1 pair.*'a\.png', 'b\.png'.*delete the file"):
+    with pytest.raises(InputError, match=r"matches\.h5 holds 1 pair.*'a\.png', 'b\.png'.*Delete the file"):
         match_dense.main(CONF, tmp_path / "back.txt", images, **files, overwrite=True)
     assert read_all(matches).keys() == before.keys()
     match_dense.main(CONF, tmp_path / "forth.txt", images, **files, overwrite=True)
