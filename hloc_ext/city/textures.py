@@ -8,6 +8,55 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+#: Groups of pictures: what they show. Of each there are several.
+GROUPS: dict[str, str] = {
+    # Walls; these repeat and, where not said otherwise, cover 2 to 5 metres.
+    "brick": "bonded bricks of one colour scheme",
+    "plaster": "rendered wall, light enough to be tinted",
+    "stone": "ashlar or rubble",
+    "concrete": "exposed concrete with form joints",
+    "panel": "prefabricated or metal panels",
+    "siding": "horizontal boards, light enough to be tinted",
+    # Roofs; repeat, v down the slope.
+    "roof_tile": "clay or concrete tiles",
+    "bitumen": "felt sheets",
+    "gravel": "gravel on a flat roof",
+    "metal_roof": "sheets with standing seams",
+    # Ground; repeat.
+    "asphalt": "roads",
+    "paving": "slabs or bricks of sidewalks",
+    "cobble": "cobblestones",
+    "grass": "lawn",
+    "soil": "earth, sand, gravel path",
+    "kerb": "kerb stones, along u",
+    "water": "ponds",
+    # Openings; the whole picture is one opening with its frame, stretched to fit.
+    "window": "flat or house window, about 1.2 m x 1.7 m",
+    "window_wide": "office or modern window, about 2.4 m x 1.7 m",
+    "door": "entrance, about 1.2 m x 2.3 m",
+    "shopfront": "shop window with door, about 4 m x 3 m",
+    "garage": "garage door or gate, about 2.6 m x 2.4 m",
+    # Flat things; the whole picture once.
+    "sign": "shop sign with glyphs, about 4 m x 0.6 m",
+    "poster": "poster or advertisement, about 1.2 m x 1.8 m",
+    "graffiti": "painted wall piece, about 3 m x 1.5 m, on a light ground",
+    "traffic_sign": "round, triangular or square sign in a square picture",
+    "marking": "worn white road paint; repeats, 1 m",
+    "manhole": "cast-iron cover in a square picture",
+    "patch": "repaired asphalt; repeats, 4 m",
+    # Plain materials; repeat, light enough to be tinted unless they have a colour of their own.
+    "bark": "tree trunks",
+    "leaves": "foliage seen from close, 1 m",
+    "wood": "planks",
+    "metal": "painted or galvanized metal",
+    "car_paint": "body of a car",
+    "glass": "dark window glass of cars and roofs",
+    "rubber": "tyres",
+    "cloth": "clothes",
+    "skin": "faces and hands",
+    "lamp_glass": "lamp, bright",
+}
+
 
 @dataclass(frozen=True)
 class Texture:
