@@ -1,0 +1,68 @@
+"""Work on all cores: forked workers, which share what the parent process holds."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+import cv2
+from tqdm import tqdm
+
+from .. import logger
+
+Task = TypeVar("Task")
+
+_function: Callable[[Any], object] | None = None
+
+
+def run_all(
+    tasks: Sequence[Task], function: Callable[[Task], object], workers: int, description: str
+) -> None:
+    """Call `function` with each task, in forked processes, with a progress bar.
+
+    The workers see whatever `function` refers to (a renderer, for instance) as it is at this moment, without a
+    copy; what it returns is thrown away: it writes files. Where processes cannot be forked, one process does all.
+
+    Args:
+        tasks: arguments; they and nothing else are sent to the workers.
+        function: called in any order.
+        workers: number of processes.
+        description: of the progress bar.
+
+    Raises:
+        Exception: the first that `function` raises; tasks that have not begun are dropped.
+    """
+    if workers > 1 and "fork" not in multiprocessing.get_all_start_methods():
+        logger.warning("This system cannot fork processes: one process works instead of %d.", workers)
+        workers = 1
+    if workers <= 1 or len(tasks) <= 1:
+        for task in tqdm(tasks, desc=description, dynamic_ncols=True):
+            function(task)
+        return
+    global _function
+    _function = function
+    context = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
+            futures = [pool.submit(_call, task) for task in tasks]
+            try:
+                for future in tqdm(
+                    as_completed(futures), total=len(futures), desc=description, dynamic_ncols=True
+                ):
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        _function = None
+
+
+def _start() -> None:
+    cv2.setNumThreads(1)
+
+
+def _call(task: Any) -> None:
+    assert _function is not None
+    _function(task)
