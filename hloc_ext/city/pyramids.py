@@ -25,7 +25,7 @@ class Pyramids(NamedTuple):
         repeats: whether the picture tiles, (K,) bool.
         weathering, gloss: as in :class:`~hloc_ext.city.textures.Texture`, (K,) float32.
         translucent: (K,) bool.
-        linear: linear value of each sRGB value, (256,) float32.
+        linear: linear value of sRGB values in steps of 1/16, (4081,) float32.
 
     The last two pictures are the weathering and the clouds.
     """
@@ -94,5 +94,5 @@ def build_pyramids(textures: TextureSet) -> Pyramids:
         np.array([t.weathering for t in textures.textures] + [0, 0], np.float32),
         np.array([t.gloss for t in textures.textures] + [0, 0], np.float32),
         np.array([t.group in TRANSLUCENT for t in textures.textures] + no_mask),
-        linear,
+        srgb_to_linear(np.arange(255 * 16 + 1) / (255 * 16)),
     )

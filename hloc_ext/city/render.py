@@ -33,11 +33,13 @@ class Samples:
         radiance: (N, 3) float32, linear RGB, times pi.
         distance: (N,) float32, along the ray; inf for the sky.
         label: (N,) uint8.
+        key: (N,) uint16, differs between neighbours that show different surfaces, or sun and shadow.
     """
 
     radiance: npt.NDArray[np.float32]
     distance: npt.NDArray[np.float32]
     label: npt.NDArray[np.uint8]
+    key: npt.NDArray[np.uint16]
 
 
 class _LightArrays(NamedTuple):
@@ -160,6 +162,7 @@ class Renderer:
             np.concatenate([part.radiance for part in parts]),
             np.concatenate([part.distance for part in parts]),
             np.concatenate([part.label for part in parts]),
+            np.concatenate([part.key for part in parts]),
         )
 
     def distance(self, origins: Floats, directions: Floats, moving: Triangles | None = None) -> Floats:
@@ -186,7 +189,8 @@ class Renderer:
         albedo = np.zeros((count, 3), np.float32)
         gloss, glow = np.zeros((2, count), np.float32)
         label = np.full(count, Label.SKY, np.uint8)
-        outputs = (distance, normal, albedo, gloss, glow, label)
+        key = np.zeros(count, np.uint16)
+        outputs = (distance, normal, albedo, gloss, glow, label, key)
 
         triangle, reach = self._static.hits(origins, directions)
         if moving is not None:
@@ -201,6 +205,7 @@ class Renderer:
 
         hit = np.isfinite(distance)
         points = origins + directions * np.where(hit, distance, 0.0)[:, None]
+        sun_seen = self._sun_seen(points, normal, gloss, hit, light, moving)
         lamplight = self._lamplight(points, normal, hit, light, moving)
         arrays = _LightArrays.of(light)
         radiance = np.empty((count, 3), np.float32)
@@ -217,11 +222,12 @@ class Renderer:
             albedo,
             gloss,
             glow,
-            self._sun_seen(points, normal, gloss, hit, light, moving),
+            sun_seen,
             lamplight,
             radiance,
         )
-        return Samples(radiance, distance.astype(np.float32), label)
+        key += (sun_seen > 0).astype(np.uint16) << 15
+        return Samples(radiance, distance.astype(np.float32), label, key)
 
     def _blocked(
         self,

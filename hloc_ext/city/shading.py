@@ -10,14 +10,14 @@ from numba import njit
 #: Weathering is laid over surfaces twice: metres that its picture covers.
 _FINE, _COARSE = 38.0, 197.0
 #: Samples along the longer axis of a slanted pixel's footprint, at most.
-_MAX_TAPS = 6
+_MAX_TAPS = 4
 #: Lamps reach so far, in metres.
 LAMP_REACH = 30.0
 
 
 @njit(cache=True, error_model="numpy")
 def _texel(p, index, level, u, v):
-    """Bilinear value of one level of a picture, linear RGB."""
+    """Bilinear value of one level of a picture: sRGB, 0 to 255."""
     width = max(p.sizes[index, 0] >> level, 1)
     height = max(p.sizes[index, 1] >> level, 1)
     x = u * width - 0.5
@@ -38,29 +38,24 @@ def _texel(p, index, level, u, v):
         x1 = min(max(x1, 0), width - 1)
         y0 = min(max(y0, 0), height - 1)
         y1 = min(max(y1, 0), height - 1)
-    base = p.offsets[index, level]
-    a = base + y0 * width + x0
-    b = base + y0 * width + x1
-    c = base + y1 * width + x0
-    d = base + y1 * width + x1
+    top = p.offsets[index, level] + y0 * width
+    bottom = p.offsets[index, level] + y1 * width
+    a, b, c, d = np.uint64(top + x0), np.uint64(top + x1), np.uint64(bottom + x0), np.uint64(bottom + x1)
     wa = (1 - fx) * (1 - fy)
     wb = fx * (1 - fy)
     wc = (1 - fx) * fy
     wd = fx * fy
     t = p.pixels
-    lin = p.linear
     return (
-        lin[t[a, 0]] * wa + lin[t[b, 0]] * wb + lin[t[c, 0]] * wc + lin[t[d, 0]] * wd,
-        lin[t[a, 1]] * wa + lin[t[b, 1]] * wb + lin[t[c, 1]] * wc + lin[t[d, 1]] * wd,
-        lin[t[a, 2]] * wa + lin[t[b, 2]] * wb + lin[t[c, 2]] * wc + lin[t[d, 2]] * wd,
+        t[a, 0] * wa + t[b, 0] * wb + t[c, 0] * wc + t[d, 0] * wd,
+        t[a, 1] * wa + t[b, 1] * wb + t[c, 1] * wc + t[d, 1] * wd,
+        t[a, 2] * wa + t[b, 2] * wb + t[c, 2] * wc + t[d, 2] * wd,
     )
 
 
 @njit(cache=True, error_model="numpy")
-def _filtered(p, index, u, v, texels):
-    """Trilinear value of a picture, averaged over about `texels` texels of its level 0."""
-    lod = math.log2(max(texels, 1.0))
-    lod = min(lod, p.levels[index] - 1.0)
+def _filtered(p, index, u, v, lod):
+    """Trilinear value of a picture, sRGB, 0 to 255; `lod` is the level, a fraction between two."""
     low = int(lod)
     r, g, b = _texel(p, index, low, u, v)
     part = lod - low
@@ -123,7 +118,7 @@ def _weathering(p, strength, x, y, object_id, footprint):
 
 @njit(cache=True, error_model="numpy")
 def surfaces(
-    p, mesh, origins, directions, triangle, spread, width, distance, normal, albedo, gloss, glow, label
+    p, mesh, origins, directions, triangle, spread, width, distance, normal, albedo, gloss, glow, label, key
 ):
     """Fill in what the rays meet; rays with triangle < 0 are left as they are.
 
@@ -140,6 +135,8 @@ def surfaces(
         gloss: (N,) float32, to be filled; −1 marks translucent surfaces.
         glow: (N,) float32, to be filled: 0 to 1.
         label: (N,) uint8, to be filled.
+        key: (N,) uint16, to be filled: differs (nearly always) between surfaces of different things, materials
+            or directions.
     """
     vertices, uvs, textures, tints, labels, object_ids, glows = mesh
     for i in range(len(triangle)):
@@ -205,14 +202,17 @@ def surfaces(
         across = math.sqrt((su * tw) ** 2 + (sv * th) ** 2)
         taps = int(min(max(math.ceil(along / max(across, 1.0)), 1.0), float(_MAX_TAPS)))
         texels = max(across, along / taps)
+        lod = min(math.log2(max(texels, 1.0)), p.levels[texture] - 1.0)
         r = g = b = 0.0
         for tap in range(taps):
             shift = (tap + 0.5) / taps - 0.5
-            tr, tg, tb = _filtered(p, texture, u + shift * du, v + shift * dv, texels)
+            tr, tg, tb = _filtered(p, texture, u + shift * du, v + shift * dv, lod)
             r += tr
             g += tg
             b += tb
-        factor = 1.0 / taps
+        lin = p.linear
+        r, g, b = lin[int(r * 16 / taps)], lin[int(g * 16 / taps)], lin[int(b * 16 / taps)]
+        factor = 1.0
         strength = p.weathering[texture]
         if strength > 0:
             if abs(nz) > 0.7:
@@ -222,15 +222,16 @@ def surfaces(
                 if nx * 0.92 + ny * 0.39 < 0:
                     wx += 17.3
             factor *= _weathering(p, strength, wx, wy, object_ids[f], minor / math.sqrt(cosine))
-        lin = p.linear
         albedo[i, 0] = min(r * factor * tints[f, 0] / 255.0, 0.95)
         albedo[i, 1] = min(g * factor * tints[f, 1] / 255.0, 0.95)
         albedo[i, 2] = min(b * factor * tints[f, 2] / 255.0, 0.95)
         distance[i] = t
         normal[i, 0], normal[i, 1], normal[i, 2] = nx, ny, nz
         gloss[i] = -1.0 if p.translucent[texture] else p.gloss[texture]
-        glow[i] = lin[glows[f]]
+        glow[i] = lin[glows[f] * 16]
         label[i] = labels[f]
+        turn = int(nx * 15.5 + 16.0) * 1024 + int(ny * 15.5 + 16.0) * 32 + int(nz * 15.5 + 16.0)
+        key[i] = (turn * 7919 + int(texture) * 104729 + int(object_ids[f]) * 31337 + int(tints[f, 0]) * 577) & 0x7FFF
 
 
 @njit(cache=True, error_model="numpy")
@@ -429,3 +430,30 @@ def illuminate(
             value += mirrored * (reflected + ground)
             value += albedo[i, c] * glow[i] * light.glow[c]
             radiance[i, c] = value * fog + light.horizon[c] * (1 - fog)
+
+
+@njit(cache=True, error_model="numpy")
+def directions_at(grid, x, y, rotation, out):
+    """Unit directions of pixels (x, y), bilinear between those of the pixels' centres, and turned.
+
+    Args:
+        grid: (H + 2, W + 2, 3), directions of the centres of the pixels and of a border of one pixel.
+        x, y: (N,), COLMAP's pixels.
+        rotation: (3, 3), from the frame of `grid` to that of the result.
+        out: (N, 3), to be filled.
+    """
+    for i in range(len(x)):
+        column = min(int(x[i] + 0.5), grid.shape[1] - 2)
+        row = min(int(y[i] + 0.5), grid.shape[0] - 2)
+        fx = x[i] + 0.5 - column
+        fy = y[i] + 0.5 - row
+        upper0 = grid[row, column, 0] * (1 - fx) + grid[row, column + 1, 0] * fx
+        upper1 = grid[row, column, 1] * (1 - fx) + grid[row, column + 1, 1] * fx
+        lower0 = grid[row + 1, column, 0] * (1 - fx) + grid[row + 1, column + 1, 0] * fx
+        lower1 = grid[row + 1, column, 1] * (1 - fx) + grid[row + 1, column + 1, 1] * fx
+        local = (upper0 * (1 - fy) + lower0 * fy, upper1 * (1 - fy) + lower1 * fy, 1.0)
+        length = math.sqrt(local[0] * local[0] + local[1] * local[1] + 1.0)
+        for c in range(3):
+            out[i, c] = (
+                rotation[c, 0] * local[0] + rotation[c, 1] * local[1] + rotation[c, 2] * local[2]
+            ) / length

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pycolmap
 
+from . import shading
 from .light import Light
 from .mesh import Mesh
 from .pyramids import linear_to_srgb
@@ -62,13 +63,13 @@ def photo(
     """
     world_from_cam = cam_from_world.inverse()
     center = np.asarray(world_from_cam.translation)
-    rotation = np.asarray(world_from_cam.rotation.matrix())
+    rotation = np.ascontiguousarray(world_from_cam.rotation.matrix())
     grid = _directions(camera)
 
     def rays(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        local = _at(grid, x, y)
-        local /= np.linalg.norm(local, axis=1, keepdims=True)
-        return np.broadcast_to(center, local.shape), local @ rotation.T
+        directions = np.empty((len(x), 3))
+        shading.directions_at(grid, x, y, rotation, directions)
+        return np.broadcast_to(center, directions.shape), directions
 
     spread = 1.0 / float(np.mean([camera.focal_length_x, camera.focal_length_y]))
     view = _draw(renderer, rays, (camera.height, camera.width), light, moving, sensor, seed, spread=spread)
@@ -184,7 +185,7 @@ def _draw(
     if light.is_night:
         # One of the several rays may meet a lamp: without a limit it would outshine the others.
         np.minimum(radiance, 3.0 / factor, out=radiance)
-    uneven = np.flatnonzero(_uneven(radiance, factor))
+    uneven = np.flatnonzero(_uneven(radiance, samples.key.reshape(shape), factor))
     total = np.zeros((len(uneven), 3), np.float32)
     x, y = columns[uneven] + 0.5, rows[uneven] + 0.5
     for dx, dy in _SUBPIXELS:
@@ -197,12 +198,18 @@ def _draw(
     return View(rgb, samples.distance.reshape(shape), samples.label.reshape(shape))
 
 
-def _uneven(radiance: npt.NDArray[np.float32], factor: float) -> npt.NDArray[np.bool_]:
-    """Pixels that differ from a neighbour, (H, W)."""
+def _uneven(
+    radiance: npt.NDArray[np.float32], key: npt.NDArray[np.uint16], factor: float
+) -> npt.NDArray[np.bool_]:
+    """Pixels that show another surface than a neighbour and differ from one in brightness, (H, W).
+
+    Within a surface no further rays are needed: its picture is averaged over the pixel already.
+    """
     luminance = radiance @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     tone = linear_to_srgb(luminance * factor)
     kernel = np.ones((3, 3), np.uint8)
-    return (cv2.dilate(tone, kernel) - cv2.erode(tone, kernel)) > _CONTRAST
+    contrast = cv2.dilate(tone, kernel) - cv2.erode(tone, kernel)
+    return (contrast > _CONTRAST) & (cv2.dilate(key, kernel) != cv2.erode(key, kernel))
 
 
 def _directions(camera: pycolmap.Camera) -> Floats:
@@ -212,13 +219,3 @@ def _directions(camera: pycolmap.Camera) -> Floats:
     x, y = np.asarray(camera.cam_from_img(pixels)).T
     return np.stack([x, y, np.ones_like(x)], axis=1).reshape(camera.height + 2, camera.width + 2, 3)
 
-
-def _at(grid: Floats, x: Floats, y: Floats) -> Floats:
-    """Directions at pixels (x, y), bilinear between the centres of the pixels; (N, 3)."""
-    fx, fy = x + 0.5, y + 0.5
-    column = np.minimum(fx.astype(np.int64), grid.shape[1] - 2)
-    row = np.minimum(fy.astype(np.int64), grid.shape[0] - 2)
-    fx, fy = (fx - column)[:, None], (fy - row)[:, None]
-    upper = grid[row, column] * (1 - fx) + grid[row, column + 1] * fx
-    lower = grid[row + 1, column] * (1 - fx) + grid[row + 1, column + 1] * fx
-    return upper * (1 - fy) + lower * fy
