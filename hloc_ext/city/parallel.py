@@ -44,8 +44,11 @@ def run_all(
     global _function
     _function = function
     context = multiprocessing.get_context("fork")
+    # A forked process waits for ever for the threads of OpenCV that its parent had: there must be none.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
     try:
-        with ProcessPoolExecutor(workers, context, initializer=_start) as pool:
+        with ProcessPoolExecutor(workers, context) as pool:
             futures = [pool.submit(_call, task) for task in tasks]
             try:
                 for future in tqdm(
@@ -57,10 +60,7 @@ def run_all(
                 raise
     finally:
         _function = None
-
-
-def _start() -> None:
-    cv2.setNumThreads(1)
+        cv2.setNumThreads(threads)
 
 
 def _call(task: Any) -> None:

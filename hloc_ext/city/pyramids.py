@@ -50,7 +50,9 @@ def srgb_to_linear(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
 def linear_to_srgb(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """sRGB values, 0 to 1, of linear light, which is clipped to 0…1 (IEC 61966-2-1)."""
     values = np.clip(np.asarray(values, np.float32), 0, 1)
-    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055).astype(np.float32)
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055).astype(
+        np.float32
+    )
 
 
 def build_pyramids(textures: TextureSet) -> Pyramids:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,9 @@ from .labels import Label
 from .light import Light
 from .mesh import Mesh
 from .pyramids import build_pyramids
-from .scene import City
+
+if TYPE_CHECKING:
+    from .scene import City
 
 Floats = npt.NDArray[np.float64]
 

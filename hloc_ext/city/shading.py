@@ -231,7 +231,9 @@ def surfaces(
         glow[i] = lin[glows[f] * 16]
         label[i] = labels[f]
         turn = int(nx * 15.5 + 16.0) * 1024 + int(ny * 15.5 + 16.0) * 32 + int(nz * 15.5 + 16.0)
-        key[i] = (turn * 7919 + int(texture) * 104729 + int(object_ids[f]) * 31337 + int(tints[f, 0]) * 577) & 0x7FFF
+        key[i] = (
+            turn * 7919 + int(texture) * 104729 + int(object_ids[f]) * 31337 + int(tints[f, 0]) * 577
+        ) & 0x7FFF
 
 
 @njit(cache=True, error_model="numpy")
@@ -383,8 +385,11 @@ def illuminate(
     sky_open = np.empty(5)
     east = np.array([0.9, 0.0, -0.9, 0.0])
     north = np.array([0.0, 0.9, 0.0, -0.9])
-    tops = (light.zenith[0] * 0.8 + light.horizon[0] * 0.2, light.zenith[1] * 0.8 + light.horizon[1] * 0.2,
-            light.zenith[2] * 0.8 + light.horizon[2] * 0.2)
+    tops = (
+        light.zenith[0] * 0.8 + light.horizon[0] * 0.2,
+        light.zenith[1] * 0.8 + light.horizon[1] * 0.2,
+        light.zenith[2] * 0.8 + light.horizon[2] * 0.2,
+    )
     cloudy = light.clouds * 0.35 * (light.sun[0] + light.sun[1] + light.sun[2]) / 3
     for i in range(len(hit)):
         if not hit[i]:
@@ -401,7 +406,9 @@ def illuminate(
         above = 0.28 * sky_open[0] * max(0.75 * nz + 0.25, 0.0)
         around = 0.0
         for s in range(4):
-            around += 0.32 * sky_open[s + 1] * max(0.75 * (nx * east[s] + ny * north[s] + 0.42 * nz) + 0.25, 0.0)
+            around += (
+                0.32 * sky_open[s + 1] * max(0.75 * (nx * east[s] + ny * north[s] + 0.42 * nz) + 0.25, 0.0)
+            )
         openness = 0.2 * (sky_open[0] + sky_open[1] + sky_open[2] + sky_open[3] + sky_open[4])
         bounce = (0.55 - 0.35 * nz) * (0.35 + 0.65 * openness)
         shine = gloss[i]
@@ -417,9 +424,8 @@ def illuminate(
             sr, sg, sb = cr * seen, cg * seen, cb * seen
         fog = math.exp(-distance[i] * light.haze * 0.001)
         for c in range(3):
-            ambient = (
-                above * (tops[c] + cloudy)
-                + around * (0.5 * light.zenith[c] + 0.5 * light.horizon[c] + cloudy)
+            ambient = above * (tops[c] + cloudy) + around * (
+                0.5 * light.zenith[c] + 0.5 * light.horizon[c] + cloudy
             )
             around_sun = light.sun[c] * 0.5 * light.sun_height + tops[c] + cloudy
             irradiance = light.sun[c] * facing_sun + 1.3 * ambient + 0.20 * bounce * around_sun

@@ -218,4 +218,3 @@ def _directions(camera: pycolmap.Camera) -> Floats:
     pixels = np.stack([columns - 0.5, rows - 0.5], axis=1).astype(np.float64)
     x, y = np.asarray(camera.cam_from_img(pixels)).T
     return np.stack([x, y, np.ones_like(x)], axis=1).reshape(camera.height + 2, camera.width + 2, 3)
-
