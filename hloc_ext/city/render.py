@@ -156,7 +156,7 @@ class Renderer:
                 spread,
                 width,
             )
-            for start in range(0, len(origins), _CHUNK)
+            for start in range(0, max(len(origins), 1), _CHUNK)
         ]
         if len(parts) == 1:
             return parts[0]

@@ -390,7 +390,7 @@ def illuminate(
         light.zenith[1] * 0.8 + light.horizon[1] * 0.2,
         light.zenith[2] * 0.8 + light.horizon[2] * 0.2,
     )
-    cloudy = light.clouds * 0.35 * (light.sun[0] + light.sun[1] + light.sun[2]) / 3
+    cloudy = light.clouds * 0.15 * (light.sun[0] + light.sun[1] + light.sun[2]) / 3
     for i in range(len(hit)):
         if not hit[i]:
             continue
@@ -428,7 +428,7 @@ def illuminate(
                 0.5 * light.zenith[c] + 0.5 * light.horizon[c] + cloudy
             )
             around_sun = light.sun[c] * 0.5 * light.sun_height + tops[c] + cloudy
-            irradiance = light.sun[c] * facing_sun + 1.3 * ambient + 0.20 * bounce * around_sun
+            irradiance = light.sun[c] * facing_sun + 0.8 * ambient + 0.20 * bounce * around_sun
             irradiance += light.lamps[c] * (lamplight[i] + 0.012)
             value = albedo[i, c] * irradiance * (1 - mirrored)
             reflected = sr if c == 0 else (sg if c == 1 else sb)

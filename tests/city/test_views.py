@@ -11,6 +11,7 @@ import pytest
 from hloc_ext.city.labels import Label
 from hloc_ext.city.light import Light, daylight, night
 from hloc_ext.city.mesh import Mesh
+from hloc_ext.city.pyramids import srgb_to_linear
 from hloc_ext.city.render import Renderer
 from hloc_ext.city.sensor import Sensor
 from hloc_ext.city.views import View, ortho, panorama, photo
@@ -70,7 +71,8 @@ def test_depth_takes_points_from_one_photo_to_another(renderer: Renderer, model:
     world = (points - poses[0].translation) @ poses[0].rotation.matrix()
     local = world @ poses[1].rotation.matrix().T + poses[1].translation
     pixels = rig.img_from_cam(local)
-    inside = (np.abs(pixels - [160, 120]) < [155, 115]).all(axis=1) & (local[:, 2] > 0)
+    inside = (np.abs(pixels - [160, 120]) < [155, 115]).all(axis=1) 
+    inside &= (local[:, 2] > 0) & (np.abs(local[:, :2]) < local[:, 2:]).all(axis=1)
     # Depth is linear in 1 / z between pixels of a plane: no error but at the borders of things.
     x, y = (pixels[inside] - 0.5).T
     column, row = x.astype(int), y.astype(int)
@@ -79,7 +81,7 @@ def test_depth_takes_points_from_one_photo_to_another(renderer: Renderer, model:
     upper = inverse[row, column] * (1 - fx) + inverse[row, column + 1] * fx
     lower = inverse[row + 1, column] * (1 - fx) + inverse[row + 1, column + 1] * fx
     error = np.abs((upper * (1 - fy) + lower * fy) * local[inside, 2] - 1)
-    assert len(error) > 20_000
+    assert len(error) > 10_000
     assert np.median(error) < 1e-5
     assert np.mean(error < 1e-3) > 0.9
 
@@ -127,9 +129,9 @@ def test_ortho_is_north_up_and_true(renderer: Renderer) -> None:
 def test_shadows_fall_away_from_the_sun(renderer: Renderer) -> None:
     view = ortho(renderer, (-20.0, -20.0, 0.0, 20.0), 1.0, DAY)
     # The sun is in the west at 45°: the box of 6 m, whose eastern wall is at x = −20, shades 6 m of ground.
-    rgb = view.rgb.astype(float).mean(axis=2)
+    rgb = srgb_to_linear(view.rgb / 255).mean(axis=2)
     shaded, lit = rgb[15:25, :5].mean(), rgb[15:25, 8:].mean()
-    assert shaded < 0.7 * lit
+    assert 0.1 * lit < shaded < 0.6 * lit
     assert rgb[:8, :5].mean() == pytest.approx(lit, rel=0.1)
 
 
