@@ -1,0 +1,111 @@
+"""Drawing in metres: antialiased shapes on a picture whose pixels need not be square."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .noise import Color, Field, Shape
+
+#: Shapes are drawn on a picture so many times larger, which is then reduced.
+SCALE = 2
+
+
+class Canvas:
+    """A picture to draw on; lengths are metres, x to the right and y down from the upper left corner."""
+
+    def __init__(self, shape: Shape, size: tuple[float, float], color: Color | float = 0.0) -> None:
+        """Make an even picture.
+
+        Args:
+            shape: (H, W) of the reduced picture.
+            size: (width, height), metres.
+            color: RGB, or a grey value for a picture with one channel.
+        """
+        self.shape, self.size = shape, size
+        self.scale = np.array((shape[1] * SCALE / size[0], shape[0] * SCALE / size[1]))
+        self.grey = np.isscalar(color)
+        channels = () if self.grey else (3,)
+        self.pixels = np.empty((shape[0] * SCALE, shape[1] * SCALE, *channels), np.uint8)
+        self.pixels[:] = np.clip(color, 0, 255)
+
+    def _color(self, color: npt.ArrayLike) -> Sequence[float]:
+        return np.clip(np.atleast_1d(np.asarray(color, float)), 0, 255).tolist()
+
+    def _at(self, points: npt.ArrayLike) -> npt.NDArray[np.int32]:
+        """Sixteenths of pixels, of drawing functions with 4 fractional bits."""
+        return np.rint((np.asarray(points, float) * self.scale - 0.5) * 16).astype(np.int32)
+
+    def rect(self, x0: float, y0: float, x1: float, y1: float, color: npt.ArrayLike) -> None:
+        """Fill a rectangle."""
+        low = np.rint(np.array((x0, y0)) * self.scale).astype(int)
+        high = np.rint(np.array((x1, y1)) * self.scale).astype(int)
+        low, high = np.maximum(low, 0), np.maximum(high, 0)
+        self.pixels[low[1] : high[1], low[0] : high[0]] = np.clip(color, 0, 255)
+
+    def polygon(self, points: npt.ArrayLike, color: npt.ArrayLike) -> None:
+        """Fill a polygon (N, 2)."""
+        cv2.fillPoly(self.pixels, [self._at(points)], self._color(color), cv2.LINE_8, 4)
+
+    def line(self, points: npt.ArrayLike, color: npt.ArrayLike, width: float, closed: bool = False) -> None:
+        """Draw a polyline (N, 2), `width` metres wide."""
+        thickness = max(int(round(width * float(self.scale.mean()))), 1)
+        cv2.polylines(self.pixels, [self._at(points)], closed, self._color(color), thickness, cv2.LINE_8, 4)
+
+    def ellipse(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        color: npt.ArrayLike,
+        angle: float = 0.0,
+        arc: tuple[float, float] = (0.0, 360.0),
+        width: float = -1.0,
+    ) -> None:
+        """Fill an ellipse, or draw its outline or an arc of it, `width` metres wide; angles in degrees."""
+        thickness = -1 if width < 0 else max(int(round(width * float(self.scale.mean()))), 1)
+        axes = tuple(np.maximum(np.rint(np.array((rx, ry)) * self.scale * 16), 1).astype(int).tolist())
+        center = tuple(self._at((x, y)).tolist())
+        cv2.ellipse(
+            self.pixels, center, axes, angle, arc[0], arc[1], self._color(color), thickness, cv2.LINE_8, 4
+        )
+
+    def reduced(self) -> Field:
+        """The picture, (H, W, 3) or (H, W), float32."""
+        return cv2.resize(self.pixels, self.shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
+
+    def mask(self) -> Field:
+        """A grey picture as a mask, 0 to 1."""
+        return self.reduced() / 255
+
+
+def blurred(picture: Field, sigma: float) -> Field:
+    """Gaussian blur of a picture with a border."""
+    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def shifted(field: Field, dx: int, dy: int) -> Field:
+    """A picture moved by whole pixels, its border repeated."""
+    matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+    return cv2.warpAffine(field, matrix, field.shape[1::-1], flags=0, borderMode=cv2.BORDER_REPLICATE)
+
+
+def ramp(shape: Shape, top: float, bottom: float) -> Field:
+    """Values from the top row to the bottom row, (H, W)."""
+    column = np.linspace(top, bottom, shape[0], dtype=np.float32)[:, None]
+    return np.broadcast_to(column, shape)
+
+
+def random_color(
+    rng: np.random.Generator, saturation: float = 0.6, value: tuple[float, float] = (0.3, 0.85)
+) -> Color:
+    """An RGB colour of random hue, its saturation up to a limit and its value between two."""
+    hue = rng.uniform(0, 6)
+    chroma = rng.uniform(0, saturation)
+    rgb = np.clip(np.abs((hue + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
+    level = 255 * rng.uniform(*value)
+    return tuple((level * (1 - chroma + chroma * rgb)).tolist())
