@@ -1,7 +1,9 @@
 """Measure the procedural city: ``python -m benchmarks.city [--photos FOLDER]``.
 
-Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT and the
-layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``). docs/city.md explains them.
+Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT
+    and the
+layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``). docs/city.md explains
+them.
 """
 
 from __future__ import annotations
@@ -81,7 +83,8 @@ def speed(studio: Studio, repeats: int) -> None:
     light = daylight(np.random.default_rng(0))
     triangles = len(studio.city.mesh)
     print(
-        f"making the city: {studio.making:.1f} s, {triangles} triangles; BVH and sky: {studio.preparing:.1f} s"
+        f"making the city: {studio.making:.1f} s, {triangles} triangles;"
+        f" BVH and sky: {studio.preparing:.1f} s"
     )
 
     def show(what: str, function: Callable[[int], object]) -> None:

@@ -79,7 +79,8 @@ def _bilinear(values: npt.NDArray[Any], pixels: Floats) -> Floats:
 def epipolar_errors(
     first: View, second: View, camera: pycolmap.Camera, poses: tuple[pycolmap.Rigid3d, pycolmap.Rigid3d]
 ) -> Floats:
-    """Distances of SIFT matches (mutual, ratio 0.8; nothing else is removed) from their epipolar lines, pixels.
+    """Distances of SIFT matches (mutual, ratio 0.8; nothing else is removed) from their epipolar lines,
+    pixels.
 
     Lens distortion is removed from the keypoints first; the distance is the mean of both photos'.
     """
@@ -116,7 +117,8 @@ def boundary_distances(
 ) -> Floats:
     """Distances between the outline of a class in an ortho tile and that of its layer, in pixels.
 
-    What trees and cars hide is left out: outline pixels of the layer are compared only where the tile shows the class
+    What trees and cars hide is left out: outline pixels of the layer are compared only where the tile shows
+        the class
     on one side and ground, road, sidewalk or building on the other.
 
     Args:
@@ -164,7 +166,8 @@ def _outline(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 def azimuth_error(
     panorama: View, position: tuple[float, float, float], tile: View, bounds: tuple[float, ...]
 ) -> float:
-    """Turn of the panorama, degrees, with which its ground agrees best with an ortho tile; 0 if both are right.
+    """Turn of the panorama, degrees, with which its ground agrees best with an ortho tile; 0 if both are
+    right.
 
     Args:
         panorama: whole sphere.

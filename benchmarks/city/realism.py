@@ -24,8 +24,9 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
         rgb: (H, W, 3).
 
     Returns:
-        Mean; contrast (standard deviation); mean gradient per pixel; kurtosis of the horizontal derivative (about 3
-        for noise, far more for photographs); slope of the amplitude spectrum in log-log axes (about −1 for
+        Mean; contrast (standard deviation); mean gradient per pixel; kurtosis of the horizontal derivative
+        (about 3 for noise, far more for photographs); slope of the amplitude spectrum in log-log axes (about
+        −1 for
         photographs: Field, JOSA A 1987); mean saturation (HSV); SIFT keypoints.
     """
     scale = SIDE / max(rgb.shape[:2])
@@ -47,7 +48,7 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
 
 
 def spectrum_slope(luminance: npt.NDArray[np.float32]) -> float:
-    """Exponent of the amplitude spectrum, averaged over directions, of the middle square of a picture (H, W)."""
+    """Exponent of the amplitude spectrum, mean over directions, of the middle square of a picture (H, W)."""
     side = min(luminance.shape)
     top, left = ((length - side) // 2 for length in luminance.shape)
     square = luminance[top : top + side, left : left + side]

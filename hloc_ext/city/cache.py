@@ -36,8 +36,8 @@ def cached_city(
 ) -> City:
     """As :func:`~hloc_ext.city.scene.make_city`; a city that was made before is read from the cache.
 
-    A change of this package's code makes all cities anew. A cache that cannot be written, or a damaged file in
-    it, is reported and costs time only.
+    A change of this package's code makes all cities anew. A cache that cannot be written, or a damaged file
+    in it, is reported and costs time only.
     """
     settings = {"extent": float(extent), "seed": int(seed), "crs": crs, "origin": [float(x) for x in origin]}
     key = hashlib.sha256(json.dumps([settings, _code_hash()]).encode()).hexdigest()[:16]

@@ -20,8 +20,9 @@ class Mesh:
         texture: index of the picture in the :class:`~hloc_ext.city.textures.TextureSet`, (T,) int16.
         tint: the picture is multiplied by tint / 255 (linear light), (T, 3) uint8.
         label: class, (T,) uint8, a :class:`~hloc_ext.city.labels.Label`.
-        object_id: which thing the triangle belongs to (a building, a tree, …), (T,) int32. The weathering that
-            the renderer lays over all surfaces is shifted by a hash of it, so that no two things look the same.
+        object_id: which thing the triangle belongs to (a building, a tree, …), (T,) int32. The weathering
+            that the renderer lays over all surfaces is shifted by a hash of it, so that no two things look
+            the same.
         glow: light that the triangle gives off at night, (T,) uint8: 0 none, 255 a lit shop window or lamp.
     """
 
@@ -43,7 +44,7 @@ class Mesh:
         return cls(*(np.concatenate([getattr(mesh, field.name) for mesh in meshes]) for field in fields(cls)))
 
     def moved(self, x: float, y: float, heading: float = 0.0, scale: float = 1.0, z: float = 0.0) -> Mesh:
-        """Copy of the mesh: scaled, turned about z by `heading` (radians, counter-clockwise), then shifted."""
+        """Scaled copy, turned about z by `heading` (radians, counter-clockwise), then shifted."""
         cos, sin = np.cos(heading) * scale, np.sin(heading) * scale
         turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, scale]])
         vertices = self.vertices @ turn + (x, y, z)
@@ -67,7 +68,7 @@ class MeshBuilder:
         tint: npt.ArrayLike = 255,
         glow: npt.ArrayLike = 0,
     ) -> None:
-        """Add N triangles: `vertices` (N, 3, 3), `uv` (N, 3, 2), the rest as in :class:`Mesh`, (N, …) or one."""
+        """Add N triangles: `vertices` (N, 3, 3), `uv` (N, 3, 2); the rest as in :class:`Mesh`, each or one."""
         vertices = np.asarray(vertices, np.float32)
         count = len(vertices)
         self._parts.append(

@@ -18,7 +18,8 @@ class Sensor:
     """Imperfections of a camera.
 
     Attributes:
-        shot_noise: standard deviation of the noise of a white pixel, of 1 = white; it goes with the square root.
+        shot_noise: standard deviation of the noise of a white pixel, of 1 = white; it goes with the square
+            root.
         read_noise: noise of a black pixel.
         vignetting: share of the light that the corners lose.
         sharpness: of the lens: standard deviation of its blur, pixels.

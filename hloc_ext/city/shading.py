@@ -1,4 +1,4 @@
-"""Kernels, compiled by numba: what a ray meets (:func:`surfaces`) and how bright that is (:func:`illuminate`)."""
+"""Compiled kernels: what a ray meets (:func:`surfaces`), how bright that is (:func:`illuminate`)."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def surfaces(
         gloss: (N,) float32, to be filled; −1 marks translucent surfaces.
         glow: (N,) float32, to be filled: 0 to 1.
         label: (N,) uint8, to be filled.
-        key: (N,) uint16, to be filled: differs (nearly always) between surfaces of different things, materials
-            or directions.
+        key: (N,) uint16, to be filled: differs (nearly always) between surfaces of different things,
+            materials or directions.
     """
     vertices, uvs, textures, tints, labels, object_ids, glows = mesh
     for i in range(len(triangle)):
@@ -316,8 +316,8 @@ def strongest_lamp(lamps, cells, points, normal, hit, lamp, others):
         cells: (starts, members, x0, y0, cell size, columns, rows): the lamps near each cell of a grid.
         points: (N, 3). normal: (N, 3). hit: (N,) whether there is a point.
         lamp: (N,) int32, to be filled: index, or −1.
-        others: (N, 2) float32, to be filled: irradiance of the strongest and of the other lamps, of lamps that
-            give 1 at 1 m.
+        others: (N, 2) float32, to be filled: irradiance of the strongest and of the other lamps, of lamps
+            that give 1 at 1 m.
     """
     starts, members, x0, y0, size, columns, rows = cells
     for i in range(len(lamp)):

@@ -31,7 +31,8 @@ class View:
 
     Attributes:
         rgb: (H, W, 3) uint8.
-        depth: (H, W) float32, metres, at the centres of the pixels; inf for the sky. Photos: z in the camera frame;
+        depth: (H, W) float32, metres, at the centres of the pixels; inf for the sky. Photos: z in the camera
+            frame;
             panoramas: distance from the camera; ortho tiles: **height** above the roads.
         label: (H, W) uint8, :class:`~hloc_ext.city.labels.Label`.
     """
@@ -130,7 +131,8 @@ def ortho(
 
     Args:
         renderer: of the city.
-        bounds: (min x, min y, max x, max y), metres in the scene frame; whole pixels are drawn from the upper left.
+        bounds: (min x, min y, max x, max y), metres in the scene frame; whole pixels are drawn from the upper
+            left.
         pixel_size: metres.
         light: sun, sky and lamps.
         moving: cars and people of the moment.
