@@ -68,7 +68,7 @@ class MeshBuilder:
         tint: npt.ArrayLike = 255,
         glow: npt.ArrayLike = 0,
     ) -> None:
-        """Add N triangles: `vertices` (N, 3, 3), `uv` (N, 3, 2); the rest as in :class:`Mesh`, each or one."""
+        """Add N triangles: `vertices` (N, 3, 3), `uv` (N, 3, 2); the rest as in :class:`Mesh`."""
         vertices = np.asarray(vertices, np.float32)
         count = len(vertices)
         self._parts.append(
@@ -104,16 +104,18 @@ class MeshBuilder:
         count = len(corners)
         uv = np.broadcast_to(np.asarray(uv, np.float32), (count, 4, 2))
         halves = [0, 1, 2, 0, 2, 3]
-        each = [
-            np.repeat(np.broadcast_to(np.asarray(value), (count,)), 2)
-            for value in (texture, label, object_id)
-        ]
+
+        def twice(values: npt.ArrayLike) -> npt.NDArray[np.generic]:
+            return np.repeat(np.broadcast_to(np.asarray(values), (count,)), 2)
+
         self.add_triangles(
             corners[:, halves].reshape(-1, 3, 3),
             uv[:, halves].reshape(-1, 3, 2),
-            *each,
+            twice(texture),
+            twice(label),
+            twice(object_id),
             np.repeat(np.broadcast_to(_per_triangle(tint), (count, 3)), 2, axis=0),
-            np.repeat(np.broadcast_to(np.asarray(glow), (count,)), 2),
+            twice(glow),
         )
 
     def add_mesh(self, mesh: Mesh) -> None:

@@ -22,8 +22,8 @@ def run_all(
 ) -> None:
     """Call `function` with each task, in forked processes, with a progress bar.
 
-    The workers see whatever `function` refers to (a renderer, for instance) as it is at this moment, without a
-    copy; what it returns is thrown away: it writes files. Where processes cannot be forked, one process does all.
+    The workers see whatever `function` refers to (a renderer, for instance) as it is at this moment, without
+    a copy; what it returns is thrown away: it writes files. Where processes cannot be forked, one does all.
 
     Args:
         tasks: arguments; they and nothing else are sent to the workers.

@@ -74,7 +74,7 @@ def build_pyramids(textures: TextureSet) -> Pyramids:
         if height & (height - 1) or width & (width - 1):
             raise ValueError(f"texture {index} has {width}x{height} pixels, not powers of two")
         level = picture
-        light = linear[picture]
+        light = np.asarray(linear[picture])
         while True:
             offsets[index, levels[index]] = total
             levels[index] += 1
@@ -83,8 +83,9 @@ def build_pyramids(textures: TextureSet) -> Pyramids:
             height, width = level.shape[:2]
             if height == width == 1:
                 break
-            light = cv2.resize(light, (max(width // 2, 1), max(height // 2, 1)), interpolation=cv2.INTER_AREA)
-            light = light.reshape(max(height // 2, 1), max(width // 2, 1), 3)
+            half = max(height // 2, 1), max(width // 2, 1)
+            smaller = cv2.resize(light, half[::-1], interpolation=cv2.INTER_AREA)
+            light = np.asarray(smaller, np.float32).reshape(*half, 3)
             level = encode[np.round(light * 65535).astype(np.uint16)]
     no_mask = [False, False]
     return Pyramids(

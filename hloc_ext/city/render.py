@@ -63,7 +63,9 @@ class _LightArrays(NamedTuple):
         to_sun = light.to_sun
         return cls(
             to_sun,
-            *(np.array(color) for color in (light.sun, light.zenith, light.horizon)),
+            np.array(light.sun),
+            np.array(light.zenith),
+            np.array(light.horizon),
             float(light.clouds),
             np.array(light.cloud_shift),
             float(light.haze),
@@ -326,8 +328,8 @@ def _openness(
     cell = 2.0 if max(x1 - x0, y1 - y0) <= 450 else 3.0
     xs, ys = np.arange(x0, x1 + cell, cell), np.arange(y0, y1 + cell, cell)
     heights = np.array([0.6, 3.0, 7.0, 12.0, 20.0, 32.0])
-    upwards = [(90.0, 0.0), (68.0, 20.0), (68.0, 140.0), (68.0, 260.0)]
-    sideways = [
+    upwards: list[tuple[float, float]] = [(90.0, 0.0), (68.0, 20.0), (68.0, 140.0), (68.0, 260.0)]
+    sideways: list[list[tuple[float, float]]] = [
         [(elevation, 90.0 * side + turn) for elevation, turn in ((7, -24), (18, 20), (31, -12), (46, 14))]
         for side in range(4)
     ]

@@ -122,4 +122,5 @@ def _motion_blur(picture: npt.NDArray[np.float32], motion: tuple[float, float]) 
         x0, y0 = math.floor(x), math.floor(y)
         for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
             kernel[y0 + dy, x0 + dx] += (1 - abs(x - x0 - dx)) * (1 - abs(y - y0 - dy))
-    return cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    blurred = cv2.filter2D(picture, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REFLECT)
+    return np.asarray(blurred, np.float32)

@@ -22,8 +22,8 @@ def _texel(p, index, level, u, v):
     height = max(p.sizes[index, 1] >> level, 1)
     x = u * width - 0.5
     y = v * height - 0.5
-    x0 = int(math.floor(x))
-    y0 = int(math.floor(y))
+    x0 = math.floor(x)
+    y0 = math.floor(y)
     fx = x - x0
     fy = y - y0
     x1 = x0 + 1
@@ -77,8 +77,8 @@ def _grey(p, index, u, v, texels):
     height = max(p.sizes[index, 1] >> level, 1)
     x = u * width - 0.5
     y = v * height - 0.5
-    x0 = int(math.floor(x))
-    y0 = int(math.floor(y))
+    x0 = math.floor(x)
+    y0 = math.floor(y)
     fx = x - x0
     fy = y - y0
     x1 = (x0 + 1) & (width - 1)

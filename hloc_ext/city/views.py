@@ -177,10 +177,8 @@ def _draw(
 ) -> View:
     """Draw one ray per pixel, then several where neighbours differ (adaptive supersampling)."""
     moving_triangles = Triangles(moving) if moving is not None and len(moving) else None
-    rows, columns = np.indices(shape).reshape(2, -1)
-    samples = renderer.sample(
-        *rays(columns + 0.5, rows + 0.5), light, moving_triangles, spread=spread, width=width
-    )
+    y, x = np.indices(shape).reshape(2, -1).astype(np.float64) + 0.5
+    samples = renderer.sample(*rays(x, y), light, moving_triangles, spread=spread, width=width)
     radiance = samples.radiance.reshape(*shape, 3)
     if factor is None:
         factor = exposure(radiance, light)
@@ -189,7 +187,7 @@ def _draw(
         np.minimum(radiance, 3.0 / factor, out=radiance)
     uneven = np.flatnonzero(_uneven(radiance, samples.key.reshape(shape), factor))
     total = np.zeros((len(uneven), 3), np.float32)
-    x, y = columns[uneven] + 0.5, rows[uneven] + 0.5
+    x, y = x[uneven], y[uneven]
     for dx, dy in _SUBPIXELS:
         again = renderer.sample(
             *rays(x + dx, y + dy), light, moving_triangles, spread=0.5 * spread, width=0.5 * width
