@@ -26,8 +26,8 @@ from .plan import CityPlan
 from .textures import TextureSet
 
 #: Square metres of road for each decal.
-_ROAD_PER_DECAL = 7.0
-_SIDEWALK_PER_DECAL = 6.0
+_ROAD_PER_DECAL = 4.0
+_SIDEWALK_PER_DECAL = 4.0
 #: Object ids of decals begin here.
 _FIRST_DECAL_ID = 600_000
 
@@ -86,11 +86,11 @@ class _Scatter:
         if self.area <= 0 or count <= 0:
             return np.empty((0, 2)), np.empty(0), np.empty(0, np.intp)
         chosen = rng.choice(len(self._areas), count, p=self._areas / self._areas.sum())
-        a, b = rng.uniform(0, 1, (2, count, 1))
+        a, b = rng.random((2, count, 1))
         a, b = np.where(a + b > 1, 1 - a, a), np.where(a + b > 1, 1 - b, b)
         corners = self._corners[chosen]
         points = corners[:, 0] + a * (corners[:, 1] - corners[:, 0]) + b * (corners[:, 2] - corners[:, 0])
-        radii = np.exp(rng.uniform(*np.log(radius), count))
+        radii = np.exp(rng.uniform(np.log(radius[0]), np.log(radius[1]), count))
         if self.border is not None:
             radii = np.minimum(radii, distance_to(self.border, points) - 0.16)
         kept = radii >= radius[0] * 0.7
@@ -196,11 +196,11 @@ class _Scatter:
         normal = np.gradient(path, axis=1) if count else np.zeros_like(path)
         normal = np.stack([-normal[..., 1], normal[..., 0]], axis=2)
         normal /= np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
-        reach = normal * self.rng.uniform(0.008, 0.035, (count, pieces + 1, 1))
+        reach = normal * self.rng.uniform(0.005, 0.022, (count, pieces + 1, 1))
         left, right = path + reach, path - reach
         quads = np.stack([left[:, :-1], left[:, 1:], right[:, 1:], right[:, :-1]], axis=2).reshape(-1, 4, 2)
         owner = np.repeat(owner, pieces)
-        tint = np.repeat(self.rng.uniform(60, 130, (count, 1)), pieces, axis=0) * np.ones(3)
+        tint = np.repeat(self.rng.uniform(150, 255, (count, 1)), pieces, axis=0) * np.ones(3)
         paint = self.paint(owner, heights, np.repeat(self.pick(group, count), pieces), tint, own=False)
         add_quads(self.builder, self.textures, quads, heading.ravel(), paint)
 
@@ -220,10 +220,9 @@ def _add_octagons(
     builder.add_triangles(
         rim[:, fan].reshape(-1, 3, 3),
         np.tile(0.5 + 0.49 * unit[fan] * (1, -1), (len(centers), 1, 1)),
-        *(
-            np.repeat(np.asarray(value), count, axis=0)
-            for value in (paint.texture, paint.label, paint.object_id)
-        ),
+        np.repeat(np.asarray(paint.texture), count),
+        np.repeat(np.asarray(paint.label), count),
+        np.repeat(np.asarray(paint.object_id), count),
         np.repeat(np.asarray(paint.tint), count, axis=0),
     )
 

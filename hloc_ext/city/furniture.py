@@ -198,7 +198,7 @@ def _round_bin(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     model.tube([(0, 0, 0.06), (0, 0, 0.1), (0, 0, 0.72)], [0.2, 0.23, 0.27], 10, metal, paint)
     model.tube([(0, 0, 0), (0, 0, 0.07)], 0.14, 6, metal, (60, 60, 60))
     model.tube([(0, 0, 0.72), (0, 0, 0.78)], [0.285, 0.285], 10, metal, (70, 72, 74), caps=False)
-    model.disc((0, 0, 0.725), 0.2, "z", 8, _pick(textures, rng, "rubber"), 60)
+    model.disc((0, 0, 0.725), 0.2, "z", 8, _pick(textures, rng, "rubber"), 140)
     model.disc((0, 0, 0.9), 0.25, "z", 10, metal, paint)
     for x in (-0.2, 0.2):
         model.box((x - 0.02, -0.02, 0.72), (x + 0.02, 0.02, 0.9), metal, paint)
@@ -211,7 +211,7 @@ def _square_bin(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     model.box((-0.2, -0.2, 0.05), (0.2, 0.2, 0.85), metal, paint)
     model.box((-0.23, -0.23, 0.85), (0.23, 0.23, 0.9), metal, (60, 62, 64), bottom=True)
     slots = [[(0.202, y, 0.8), (0.202, -y, 0.8), (0.202, -y, 0.66), (0.202, y, 0.66)] for y in (0.14,)]
-    model.quads(slots, _pick(textures, rng, "rubber"), 50)
+    model.quads(slots, _pick(textures, rng, "rubber"), 140)
     poster = _pick(textures, rng, "poster")
     model.quads(
         [[(0.203, -0.15, 0.6), (0.203, 0.15, 0.6), (0.203, 0.15, 0.2), (0.203, -0.15, 0.2)]], poster, uv=FIT
@@ -347,7 +347,7 @@ def _rock(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     unit *= rng.uniform(0.78, 1.12, (rings, sides, 1)) * np.array([0.75, 0.55, 0.45])
     unit[-1] = unit[-1].mean(axis=0)
     model.loft(
-        unit + np.array([0, 0, 0.1]), _pick(textures, rng, "stone"), rng.integers(150, 235), caps=False
+        unit + np.array([0, 0, 0.1]), _pick(textures, rng, "stone"), int(rng.integers(150, 235)), caps=False
     )
     return model.build()
 

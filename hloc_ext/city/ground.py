@@ -114,7 +114,7 @@ class _Surfaces:
             group = "asphalt" if zone < 0 else paved[int(streets[zone])]
             heading = None if zone < 0 else _heading(pieces[zone])
             texture = int(rng.choice(self._textures.group(group)))
-            brightness = (level := float(rng.uniform(0.62, 1.0)), level)
+            brightness = (level := float(rng.uniform(0.78, 1.0)), level)
             for part, label in (
                 (shapely.difference(area, crossings), Label.ROAD),
                 (shapely.intersection(area, crossings), Label.CROSSING),

@@ -17,16 +17,17 @@ from .textures import TextureSet
 #: Trees of a city up to which crowns are as fine as they get; more trees get coarser ones.
 _FINE_TREES = 400
 
-_GREENS = np.array(
+#: Tints of the pictures of leaves, which are green themselves; the last one turns them autumnal.
+_TINTS = np.array(
     [
-        (150, 205, 95),
-        (120, 190, 80),
-        (175, 205, 90),
-        (105, 165, 75),
-        (190, 215, 120),
-        (135, 175, 100),
-        (200, 190, 85),
-        (165, 135, 95),
+        (255, 255, 235),
+        (235, 255, 215),
+        (255, 250, 200),
+        (215, 240, 215),
+        (255, 255, 255),
+        (240, 232, 215),
+        (225, 255, 200),
+        (255, 215, 160),
     ],
     np.float64,
 )
@@ -77,11 +78,16 @@ def trees_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: Textu
     """
     rng = np.random.default_rng([seed, 41])
     fineness = min(1.0, (_FINE_TREES / max(len(items), 1)) ** 0.5)
-    broadleaved = [_broadleaved(textures, rng, species, fineness) for species in _BROADLEAVED]
-    conifers = [_spruce(textures, rng, fineness), _pine(textures, rng, fineness)]
+    greens = _by_brightness(textures)
+    leaves = rng.permutation(np.resize(greens[1:] or greens, len(_BROADLEAVED)))
+    broadleaved = [
+        _broadleaved(textures, rng, species, fineness, int(picture))
+        for species, picture in zip(_BROADLEAVED, leaves, strict=True)
+    ]
+    conifers = [_spruce(textures, rng, fineness, greens[0]), _pine(textures, rng, fineness, greens[0])]
     kinds = rng.choice(8, len(items), p=[0.24, 0.16, 0.16, 0.07, 0.14, 0.11, 0.07, 0.05])
     colors = np.stack([_bark_colors(rng, kinds), _leaf_colors(rng, len(items))], axis=1)
-    colors[kinds >= 6, 1] = _around(rng, (95, 140, 85), int((kinds >= 6).sum()))
+    colors[kinds >= 6, 1] *= (0.82, 0.9, 0.95)
     return _placed(items, object_ids, [*broadleaved, *conifers], kinds, colors, rng)
 
 
@@ -119,16 +125,16 @@ def _placed(
     )
 
 
-def _around(rng: np.random.Generator, color: Sequence[float], count: int) -> npt.NDArray[np.float64]:
-    """Colours near one, (count, 3)."""
-    brightness = rng.uniform(0.8, 1.2, (count, 1))
-    return np.clip(np.asarray(color) * brightness * rng.uniform(0.92, 1.08, (count, 3)), 0, 255)
+def _by_brightness(textures: TextureSet) -> list[int]:
+    """Pictures of leaves, the darkest first."""
+    pictures = textures.group("leaves")
+    return sorted(pictures, key=lambda index: float(textures.textures[index].pixels.mean()))
 
 
 def _leaf_colors(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    weights = np.array([5, 5, 4, 4, 3, 3, 1, 0.4])
-    chosen = _GREENS[rng.choice(len(_GREENS), count, p=weights / weights.sum())]
-    return np.clip(chosen * rng.uniform(0.85, 1.2, (count, 1)) * rng.uniform(0.93, 1.07, (count, 3)), 0, 255)
+    weights = np.array([5, 5, 4, 4, 3, 3, 2, 0.4])
+    chosen = _TINTS[rng.choice(len(_TINTS), count, p=weights / weights.sum())]
+    return np.clip(chosen * rng.uniform(0.75, 1.05, (count, 1)) * rng.uniform(0.93, 1.05, (count, 3)), 0, 255)
 
 
 def _bark_colors(rng: np.random.Generator, kinds: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -136,19 +142,17 @@ def _bark_colors(rng: np.random.Generator, kinds: npt.NDArray[np.int64]) -> npt.
 
 
 def _broadleaved(
-    textures: TextureSet, rng: np.random.Generator, species: _Species, fineness: float
+    textures: TextureSet, rng: np.random.Generator, species: _Species, fineness: float, leaves: int
 ) -> Prototype:
-    """A tree of height 1: bent trunk, branches to the clumps, a dark core, and leaves around the clumps."""
+    """A tree of height 1: bent trunk, branches to the clumps, balls of foliage, and leaves around the clumps."""
     low, high = species.crown
     centers, radii = _clumps(rng, species)
     model = Modeller(textures, Label.VEGETATION)
     _trunk(model, textures, rng, centers, species)
     model.slot = 2
-    leaves = int(rng.choice(textures.group("leaves")))
     middle = low + (high - low) * species.widest
-    core = 0.66 * np.array([species.radius, species.radius, 0.5 * (high - low)])
-    _lumpy(model, rng, (0, 0, middle * 0.6 + 0.2 * (low + high)), core, leaves, tint=95)
-    _foliage(model, rng, centers, radii, leaves, round(640 * fineness), (0, 0, middle), size=(0.055, 0.10))
+    _blobs(model, rng, centers, radii, leaves)
+    _foliage(model, rng, centers, radii, leaves, round(620 * fineness), (0, 0, middle), (0.024, 0.05))
     return model.build()
 
 
@@ -201,20 +205,42 @@ def _trunk(
         model.tube([foot, knee, center], thick, 4, bark, across=(0.31, 0.95, 0.02), caps=False)
 
 
-def _lumpy(
+def _blobs(
     model: Modeller,
     rng: np.random.Generator,
-    center: Sequence[float],
-    radii: Sequence[float],
+    centers: npt.NDArray[np.float64],
+    radii: npt.NDArray[np.float64],
     texture: int,
-    tint: int,
 ) -> None:
-    """Add an uneven ellipsoid that keeps a crown from being seen through."""
-    lat = np.linspace(-np.pi / 2, np.pi / 2, 6)[:, None]
-    lon = np.arange(8)[None] * 2 * np.pi / 8 + 0.4 * lat
-    unit = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) + 0 * lon], -1)
-    rough = rng.uniform(0.7, 1.15, (6, 8, 1))
-    model.loft(np.asarray(center) + unit * rough * np.asarray(radii), texture, tint, caps=False)
+    """Add uneven balls of 20 triangles, dark below: they keep a crown from being seen through."""
+    corners, faces = _icosahedron()
+    count = len(centers)
+    rough = rng.uniform(0.7, 1.12, (count, len(corners), 1)) * radii[:, None, None]
+    turn = np.linalg.qr(rng.normal(0, 1, (count, 3, 3)))[0]
+    points = (corners @ turn) * rough * (1, 1, 0.85)
+    triangles = points[:, faces].reshape(-1, 3, 3)
+    up = triangles.mean(axis=1)[:, 2] / np.repeat(radii, len(faces))
+    shade = np.clip(0.5 + 0.3 * up + rng.uniform(-0.06, 0.06, len(up)), 0.25, 0.9)
+    color = (255 * shade[:, None] * rng.normal(1, 0.03, (len(up), 3))).clip(50, 255).astype(np.uint8)
+    model.triangles(triangles + np.repeat(centers, len(faces), axis=0)[:, None], texture, color)
+
+
+def _icosahedron() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Corners (12, 3) on the unit sphere and faces (20, 3)."""
+    golden = (1 + 5**0.5) / 2
+    corners = np.array(
+        [np.roll((0.0, a, b * golden), turn) for turn in range(3) for a in (-1, 1) for b in (-1, 1)]
+    )
+    distances = np.linalg.norm(corners[:, None] - corners, axis=2)
+    near = np.isclose(distances, 2.0)
+    faces = [
+        (i, j, k)
+        for i in range(12)
+        for j in range(i + 1, 12)
+        for k in range(j + 1, 12)
+        if near[i, j] and near[j, k] and near[i, k]
+    ]
+    return corners / np.linalg.norm(corners[0]), np.array(faces)
 
 
 def _foliage(
@@ -233,12 +259,13 @@ def _foliage(
     outwards /= np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-6)
     normal = rng.normal(0, 1, (count, 3)) + 0.7 * outwards + (0, 0, 0.25)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    depth = rng.uniform(0.6, 1.08, (count, 1))
+    depth = rng.uniform(0.75, 1.12, (count, 1))
     points = centers[owner] + normal * depth * radii[owner, None] * (1, 1, 0.85)
     facing = normal + 0.7 * rng.normal(0, 1, (count, 3))
-    shade = 0.62 + 0.25 * normal[:, 2] + 0.45 * (depth[:, 0] - 0.8) + rng.uniform(-0.14, 0.14, count)
+    shade = 0.62 + 0.25 * normal[:, 2] + 0.45 * (depth[:, 0] - 0.9) + rng.uniform(-0.14, 0.14, count)
     tint = np.clip(shade[:, None] * rng.normal(1, 0.05, (count, 3)) * 255, 60, 255)
-    model.triangles(_leaf_triangles(rng, points, facing, size), texture, tint.astype(np.uint8))
+    spread = 1.3 - 0.9 * (depth - 0.75)
+    model.triangles(_leaf_triangles(rng, points, facing, size, spread), texture, tint.astype(np.uint8))
 
 
 def _leaf_triangles(
@@ -246,15 +273,16 @@ def _leaf_triangles(
     points: npt.NDArray[np.float64],
     normals: npt.NDArray[np.float64],
     size: tuple[float, float],
+    spread: npt.ArrayLike = 1.0,
 ) -> npt.NDArray[np.float64]:
-    """Irregular triangles (N, 3, 3) around points, perpendicular to normals."""
+    """Irregular triangles (N, 3, 3) around points, perpendicular to normals; `spread` (N, 1) times `size`."""
     count = len(points)
     normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
     first = np.cross(normals, rng.normal(0, 1, (count, 3)))
     first /= np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-6)
     second = np.cross(normals, first)
     angle = np.array([0, 2.1, 4.2]) + rng.uniform(-0.6, 0.6, (count, 3))
-    reach = rng.uniform(*size, (count, 3))[..., None]
+    reach = (rng.uniform(*size, (count, 3)) * np.asarray(spread))[..., None]
     return points[:, None] + reach * (
         np.cos(angle)[..., None] * first[:, None] + np.sin(angle)[..., None] * second[:, None]
     )
@@ -288,20 +316,20 @@ def _conifer_needles(
     )
 
 
-def _spruce(textures: TextureSet, rng: np.random.Generator, fineness: float) -> Prototype:
-    bark, leaves = int(rng.choice(textures.group("bark"))), int(rng.choice(textures.group("leaves")))
+def _spruce(textures: TextureSet, rng: np.random.Generator, fineness: float, leaves: int) -> Prototype:
+    bark = int(rng.choice(textures.group("bark")))
     model = Modeller(textures, Label.VEGETATION)
     model.slot = 1
     model.tube([(0, 0, -0.02), (0, 0, 0.3), (0, 0, 0.9)], [0.02, 0.016, 0.004], 6, bark, caps=False)
     model.slot = 2
-    model.tube([(0, 0, 0.1), (0, 0, 0.12), (0, 0, 0.97)], [0.02, 0.15, 0.005], 8, leaves, 85, caps=False)
+    model.tube([(0, 0, 0.1), (0, 0, 0.12), (0, 0, 0.97)], [0.02, 0.15, 0.005], 8, leaves, 110, caps=False)
     _conifer_needles(model, rng, leaves, round(640 * fineness), (0.12, 1.0), 0.21, 11)
     return model.build()
 
 
-def _pine(textures: TextureSet, rng: np.random.Generator, fineness: float) -> Prototype:
+def _pine(textures: TextureSet, rng: np.random.Generator, fineness: float, leaves: int) -> Prototype:
     species = _Species((0.5, 0.98), 0.24, 0.45, 12, 0.5, 0.019)
-    return _broadleaved(textures, rng, species, fineness)
+    return _broadleaved(textures, rng, species, fineness, leaves)
 
 
 def _bush(textures: TextureSet, rng: np.random.Generator) -> Prototype:
@@ -313,6 +341,7 @@ def _bush(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = rng.uniform(0.15, 0.45, count)
     centers = np.stack([reach * np.cos(angle), reach * np.sin(angle), rng.uniform(0.35, 0.62, count)], 1)
-    _lumpy(model, rng, (0, 0, 0.4), (0.5, 0.5, 0.42), leaves, tint=95)
-    _foliage(model, rng, centers, rng.uniform(0.3, 0.42, count), leaves, 150, (0, 0, 0.3), (0.1, 0.2))
+    radii = rng.uniform(0.3, 0.42, count)
+    _blobs(model, rng, centers, radii, leaves)
+    _foliage(model, rng, centers, radii, leaves, 130, (0, 0, 0.3), (0.06, 0.13))
     return model.build()
