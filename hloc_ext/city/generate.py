@@ -1,0 +1,116 @@
+"""Data sets of the city in public layouts: what can be made, and the folder that it is made in."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+from .. import __version__, logger
+from ..errors import CorruptFileError, InputError
+from ..formats.atomic import explaining, read_text, write_text
+
+#: What can be made. Each is a module of :mod:`hloc_ext.city.datasets` with ``write(output, size, seed,
+#: workers)``, whose description explains the layout.
+KINDS = ("aachen", "cvusa", "cvact", "vigor", "gis")
+SIZES = ("small", "medium", "large")
+
+SETTINGS = "settings.json"
+README = "README.txt"
+
+
+def generate(
+    kind: str, size: str, seed: int, output: Path, workers: int = 2, overwrite: bool = False
+) -> None:
+    """Write a synthetic data set in the layout of a public one.
+
+    A second call with the same arguments goes on where the first was interrupted; images that exist are not
+    made again. The bytes of the files depend on `kind`, `size`, `seed` and the version of hloc_ext alone.
+
+    Args:
+        kind: one of :data:`KINDS`.
+        size: one of :data:`SIZES`.
+        seed: of the city and of everything in it, 0 or more.
+        output: folder; created. It keeps :data:`SETTINGS`, which tells what it holds.
+        workers: number of processes.
+        overwrite: delete what `output` holds, and start again. Only a folder that this function wrote is
+            deleted.
+
+    Raises:
+        InputError: an argument has no such value, or `output` holds something else.
+        CorruptFileError: the settings of `output` cannot be read.
+        DiskFullError, UnwritableError: as the folder is written.
+    """
+    for name, value, values in (("kind", kind, KINDS), ("size", size, SIZES)):
+        if value not in values:
+            raise InputError(f"No {name} '{value}' of a city data set: choose one of {', '.join(values)}.")
+    if seed < 0:
+        raise InputError(f"The seed is {seed}: choose a number that is not negative.")
+    if workers < 1:
+        raise InputError(f"{workers} workers: at least one process is needed.")
+    output = Path(output)
+    _claim(output, {"kind": kind, "size": size, "seed": seed, "version": __version__}, overwrite)
+    module = importlib.import_module(f"hloc_ext.city.datasets.{kind}")
+    module.write(output, size, seed, workers)
+    write_text(output / README, _readme(kind, size, seed, module))
+    logger.info("Wrote the %s data set '%s' to %s", size, kind, output)
+
+
+def _claim(output: Path, settings: dict[str, str | int], overwrite: bool) -> None:
+    """Make `output` the folder of a data set with these settings, or refuse it."""
+    if output.exists() and not output.is_dir():
+        raise InputError(f"{output} is a file: name a folder for the data set.")
+    path = output / SETTINGS
+    if path.exists():
+        if overwrite:
+            _delete(output)
+        elif (present := _read_settings(path)) != settings:
+            different = [name for name in settings if present.get(name) != settings[name]]
+            raise InputError(
+                f"{output} holds a data set with other settings"
+                f" ({', '.join(f'{name} {present.get(name)}, not {settings[name]}' for name in different)}):"
+                f" choose another folder, or overwrite it (--overwrite)."
+            )
+    elif output.is_dir() and any(output.iterdir()):
+        raise InputError(
+            f"{output} is not empty and was not written by this command (it has no {SETTINGS}):"
+            f" choose another folder."
+        )
+    if not path.exists():
+        write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def _read_settings(path: Path) -> dict[str, object]:
+    try:
+        settings = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise CorruptFileError(
+            f"{path} is not JSON ({error}): delete its folder or choose another."
+        ) from error
+    if not isinstance(settings, dict):
+        raise CorruptFileError(f"{path} is not a JSON object: delete its folder or choose another.")
+    return settings
+
+
+def _delete(output: Path) -> None:
+    """Empty a folder; its settings go last, so that an interrupted deletion can be repeated."""
+    entries = sorted(output.iterdir(), key=lambda entry: entry.name == SETTINGS)
+    for entry in entries:
+        with explaining(entry):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+
+def _readme(kind: str, size: str, seed: int, module: ModuleType) -> str:
+    """Text that tells what the folder holds and how it was made."""
+    return (
+        "SYNTHETIC DATA. Nothing here was photographed: a procedural city was rendered, and its place on the"
+        " Earth is made up.\n"
+        f"Made by hloc_ext {__version__} with\n\n"
+        f"    python -m hloc_ext.city --kind {kind} --size {size} --seed {seed} --output FOLDER\n\n"
+        f"{str(module.__doc__).strip()}\n"
+    )
