@@ -2,130 +2,106 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from shapely.geometry import MultiPolygon, Polygon
+import shapely
+
+from ..errors import InputError
+from .plan_blocks import Block, make_blocks
+from .plan_faces import classify_faces
+from .plan_items import make_items
+from .plan_parking import kerb_parking
+from .plan_parts import Building, CityPlan, Crossing, Item, Street
+from .plan_shapes import describe
+from .plan_streets import make_crossings, make_network
+
+__all__ = ["LEAST_EXTENT", "Building", "CityPlan", "Crossing", "Item", "Street", "make_plan"]
+
+#: Smallest side of a city, metres.
+LEAST_EXTENT = 120.0
+
+# Second words of the seeds of what is drawn.
+_STREETS, _BLOCKS, _BUILDINGS, _CROSSINGS, _PARKING, _ITEMS = range(11, 17)
 
 
-@dataclass(frozen=True)
-class Street:
-    """A street between two junctions.
+def make_plan(
+    extent: float, seed: int, crs: str = "EPSG:32635", origin: tuple[float, float] = (487000.0, 6470000.0)
+) -> CityPlan:
+    """Draw up a city; the same arguments give the same plan.
 
-    Attributes:
-        centreline: (N, 2), finely sampled where it bends.
-        width: between the kerbs.
-        sidewalk: width of the sidewalk on each side.
-        lanes: marked lanes, both directions together (1: no centre line).
-        name: unique within the city.
-    """
-
-    centreline: npt.NDArray[np.float64]
-    width: float
-    sidewalk: float
-    lanes: int
-    name: str
-
-
-@dataclass(frozen=True)
-class Building:
-    """A building.
-
-    Attributes:
-        index: 0, 1, …; unique.
-        footprint: without holes; the exterior is counter-clockwise.
-        floors: number of storeys, with the ground floor.
-        floor_height: of the storeys above the ground floor.
-        ground_height: of the ground floor.
-        roof: ``flat``, ``gable``, ``hip`` or ``mansard``. ``gable`` only for footprints close to a rectangle, ``hip``
-            only for convex ones.
-        use: ``house``, ``apartments``, ``shops`` (apartments over shops), ``office``, ``industrial``, ``civic``.
-        faces: for each edge of the exterior (corner i to i + 1): ``street`` (seen from a street or park), ``yard``
-            (seen from a court or garden) or ``party`` (shared with a neighbour: blank).
-    """
-
-    index: int
-    footprint: Polygon
-    floors: int
-    floor_height: float
-    ground_height: float
-    roof: str
-    use: str
-    faces: tuple[str, ...]
-
-    @property
-    def eaves(self) -> float:
-        """Height of the walls."""
-        return self.ground_height + (self.floors - 1) * self.floor_height
-
-
-@dataclass(frozen=True)
-class Item:
-    """Something that stands at a point.
-
-    Attributes:
-        kind: ``tree``, ``bush``, ``lamp``, ``traffic_sign``, ``bench``, ``bin``, ``bollard``, ``bus_stop``,
-            ``advertising_column``, ``kiosk``, ``hydrant``, ``rock``.
-        x, y: position.
-        heading: direction it faces, radians counter-clockwise from east.
-        size: height in metres.
-    """
-
-    kind: str
-    x: float
-    y: float
-    heading: float
-    size: float
-
-
-@dataclass(frozen=True)
-class Crossing:
-    """A zebra crossing.
-
-    Attributes:
-        area: rectangle on the road.
-        heading: direction of the traffic that it crosses (stripes are parallel to it), radians.
-    """
-
-    area: Polygon
-    heading: float
-
-
-@dataclass(frozen=True)
-class CityPlan:
-    """A city in the scene frame.
-
-    Attributes:
-        seed: what it was made from.
+    Args:
+        extent: side of its square around the scene frame's origin, metres, at least :data:`LEAST_EXTENT`.
+        seed: of all that is random, not negative.
         crs: ``EPSG:…`` of a UTM zone.
         origin: easting and northing of the scene frame's origin.
-        bounds: (min x, min y, max x, max y); everything lies inside, and streets run out of it.
-        streets: between junctions.
-        roads: all carriageways, with junctions.
-        sidewalks: on both sides of the roads; disjoint from them.
-        crossings: on the roads.
-        stop_lines: (N, 2, 2) segments on the roads.
-        parks, lawns, plazas, waters: what covers the blocks between the buildings; pairwise disjoint, and disjoint
-            from roads, sidewalks and buildings. What none of them covers is yard (soil and grass).
-        buildings: disjoint footprints (neighbours may share walls).
-        items: street furniture and trees; none stands on a road, a crossing or in a building.
-        parking: (N, 3) x, y, heading of parking slots at the kerbs and in yards.
-    """
 
-    seed: int
-    crs: str
-    origin: tuple[float, float]
-    bounds: tuple[float, float, float, float]
-    streets: list[Street]
-    roads: MultiPolygon
-    sidewalks: MultiPolygon
-    crossings: list[Crossing]
-    stop_lines: npt.NDArray[np.float64]
-    parks: MultiPolygon
-    lawns: MultiPolygon
-    plazas: MultiPolygon
-    waters: MultiPolygon
-    buildings: list[Building]
-    items: list[Item]
-    parking: npt.NDArray[np.float64]
+    Raises:
+        InputError: an argument is none of these.
+    """
+    _check(extent, seed, crs, origin)
+    bounds = (-extent / 2, -extent / 2, extent / 2, extent / 2)
+    network = make_network(bounds, np.random.default_rng([seed, _STREETS]))
+    box = shapely.box(*bounds)
+    roads = _areas([shapely.intersection(network.roads, box)])
+    blocks = make_blocks(network.fronts, bounds, np.random.default_rng([seed, _BLOCKS]))
+    grounds = shapely.union_all([block.ring for block in blocks])
+    sidewalks = _areas([shapely.difference(shapely.difference(box, roads), grounds)])
+    crossings, stop_lines = make_crossings(network, roads, np.random.default_rng([seed, _CROSSINGS]))
+    buildings = _buildings(blocks, bounds, np.random.default_rng([seed, _BUILDINGS]))
+    areas = [block.areas() for block in blocks]
+    kerbs, halts = kerb_parking(network, crossings, np.random.default_rng([seed, _PARKING]))
+    plan = CityPlan(
+        seed=int(seed),
+        crs=crs,
+        origin=(float(origin[0]), float(origin[1])),
+        bounds=bounds,
+        streets=[arc.street for arc in network.arcs],
+        roads=roads,
+        sidewalks=sidewalks,
+        crossings=crossings,
+        stop_lines=stop_lines,
+        parks=_collect(areas, "parks"),
+        lawns=_collect(areas, "lawns"),
+        plazas=_collect(areas, "plazas"),
+        waters=_collect(areas, "waters"),
+        buildings=buildings,
+        items=[],
+        parking=np.concatenate([kerbs, *(np.array(block.parking).reshape(-1, 3) for block in blocks)]),
+    )
+    return replace(plan, items=make_items(plan, network, blocks, halts, np.random.default_rng([seed, _ITEMS])))
+
+
+def _check(extent: float, seed: int, crs: str, origin: tuple[float, float]) -> None:
+    if not np.isfinite(extent) or extent < LEAST_EXTENT:
+        raise InputError(f"A city of {extent} m: choose an extent of at least {LEAST_EXTENT:.0f} m.")
+    if seed < 0:
+        raise InputError(f"The seed is {seed}: choose a number that is not negative.")
+    if not re.fullmatch(r"EPSG:32[67](0[1-9]|[1-5]\d|60)", crs):
+        raise InputError(f"The CRS '{crs}' is no UTM zone of WGS84: choose one such as EPSG:32635 (zone 35 north).")
+    if not np.isfinite(origin).all():
+        raise InputError(f"The origin {origin} is no easting and northing.")
+
+
+def _buildings(
+    blocks: list[Block], bounds: tuple[float, float, float, float], rng: np.random.Generator
+) -> list[Building]:
+    """Buildings of all blocks, with their faces."""
+    buildings: list[Building] = []
+    for block in blocks:
+        for footprint, role in zip(block.footprints, block.roles, strict=True):
+            buildings.append(describe(len(buildings), footprint, role, rng))
+    faces = classify_faces([building.footprint for building in buildings], [block.ring for block in blocks], bounds)
+    return [replace(building, faces=face) for building, face in zip(buildings, faces, strict=True)]
+
+
+def _collect(areas: list[dict[str, list[shapely.Polygon]]], name: str) -> shapely.MultiPolygon:
+    return shapely.MultiPolygon([polygon for area in areas for polygon in area[name]])
+
+
+def _areas(geometries: npt.ArrayLike) -> shapely.MultiPolygon:
+    """The polygons among geometries and their parts."""
+    parts = shapely.get_parts(shapely.get_parts(np.asarray(geometries, dtype=object)))
+    return shapely.MultiPolygon([*parts[(shapely.get_type_id(parts) == 3) & (shapely.area(parts) > 1e-6)]])
