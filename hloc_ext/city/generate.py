@@ -39,7 +39,7 @@ def generate(
             deleted.
 
     Raises:
-        InputError: an argument has no such value, or `output` holds something else.
+        InputError: an argument has no such value, `output` holds something else, or a package is missing.
         CorruptFileError: the settings of `output` cannot be read.
         DiskFullError, UnwritableError: as the folder is written.
     """
@@ -51,8 +51,15 @@ def generate(
     if workers < 1:
         raise InputError(f"{workers} workers: at least one process is needed.")
     output = Path(output)
+    try:
+        module = importlib.import_module(f"hloc_ext.city.datasets.{kind}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("hloc_ext"):
+            raise
+        raise InputError(
+            f"The city needs the package '{error.name}': `pip install hloc_ext[city,gis]`."
+        ) from error
     _claim(output, {"kind": kind, "size": size, "seed": seed, "version": __version__}, overwrite)
-    module = importlib.import_module(f"hloc_ext.city.datasets.{kind}")
     module.write(output, size, seed, workers)
     write_text(output / README, _readme(kind, size, seed, module))
     logger.info("Wrote the %s data set '%s' to %s", size, kind, output)

@@ -14,6 +14,7 @@ import pytest
 import rasterio
 
 from hloc_ext.city.datasets import gis
+from hloc_ext.city.datasets.imagery import Mosaic
 from hloc_ext.city.datasets.misregistration import apply
 from hloc_ext.city.labels import Label
 from tests.city.toy_city import posts, use_toy_city, white_spot
@@ -135,6 +136,22 @@ def test_paintings_are_no_pictures(folder: Path) -> None:
     inner = [cv2.erode((labels == label).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0 for label in (1, 4)]
     road, plants = (image[mask].mean(axis=0) for mask in inner)
     assert plants[1] - plants[2] > road[1] - road[2] + 15
+
+
+def test_regions_share_no_ground() -> None:
+    extent, _, gap = gis.SIZES["medium"]
+    half = extent / 2
+    mosaic = Mosaic(
+        Path("none"), Path("none"), (-half, -half, half, half), 0.25, int(extent * 4), int(extent * 4)
+    )
+    corners = np.array([[0, 0], [512, 0], [512, 512], [0, 512]])
+    spans: dict[str, list[np.ndarray]] = {}
+    for scene in gis.draw_scenes(mosaic, 400, gap, SEED):
+        for matrix in (scene.true_from_pixel, scene.claimed_from_pixel):
+            spans.setdefault(scene.split, []).append(apply(matrix, corners)[:, 0])
+    west_to_east = [(np.min(spans[split]), np.max(spans[split])) for split in gis.SPLITS]
+    assert -half < west_to_east[0][0] < west_to_east[0][1] < west_to_east[1][0]
+    assert west_to_east[1][1] < west_to_east[2][0] < west_to_east[2][1] < half
 
 
 def test_same_seed_same_bytes_and_resuming(

@@ -105,6 +105,16 @@ def test_arguments_are_checked(tmp_path: Path, arguments: tuple, message: str) -
         generate("gis", "small", 1, tmp_path, workers=0)
 
 
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "hloc_ext.city.datasets.gis")
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    for name in [name for name in sys.modules if name.startswith("hloc_ext.city.datasets.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(InputError, match=r"'rasterio'.*pip install hloc_ext\[city,gis\]"):
+        generate("gis", "small", 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_command_line(tmp_path: Path, calls: list[tuple], capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "out")
     assert (

@@ -55,7 +55,7 @@ from .rendition import leave_out, paint
 IMAGERY = ("ortho", "generated")
 SPLITS = ("train", "val", "test")
 #: Extent of the city in metres, number of scenes, gap between the regions of the splits in metres.
-SIZES = {"small": (320.0, 24, 0.0), "medium": (1000.0, 2000, 150.0), "large": (2000.0, 8000, 150.0)}
+SIZES = {"small": (320.0, 24, 0.0), "medium": (1000.0, 2000, 200.0), "large": (2000.0, 8000, 200.0)}
 CRS, ORIGIN = "EPSG:32635", (487_000.0, 6_470_000.0)
 IMAGE = 512
 PIXEL = 0.25
@@ -131,10 +131,13 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
     extent, count, gap = SIZES[size]
     place = Place(extent, seed, CRS, ORIGIN)
     mosaic = make_mosaic(place, output / "city", MOSAIC_PIXEL, workers)
+    layers = vector_layers.city_layers(place.plan)
+    if not (whole := output / "city" / "layers.gpkg").exists():
+        vector_layers.write_layers(whole, layers)
     scenes = draw_scenes(mosaic, count, gap, seed)
     missing = [scene for scene in scenes if not exist(_files(output, scene))]
     if missing:
-        run_all(missing, _writer(output, place, mosaic), workers, "scenes")
+        run_all(missing, _writer(output, place, mosaic, layers), workers, "scenes")
     _write_tables(output, scenes)
 
 
@@ -173,11 +176,11 @@ def _files(output: Path, scene: Scene) -> list[Path]:
     return [folder / name for name in ("image.tif", "layers.gpkg", "labels.png", "truth.json")]
 
 
-def _writer(output: Path, place: Place, mosaic: Mosaic) -> Callable[[Scene], None]:
+def _writer(
+    output: Path, place: Place, mosaic: Mosaic, layers: dict[str, gpd.GeoDataFrame]
+) -> Callable[[Scene], None]:
     """Function that writes a scene."""
-    layers = vector_layers.city_layers(place.plan)
     origin = np.array(place.plan.origin)
-    vector_layers.write_layers(output / "city" / "layers.gpkg", layers)
 
     def write_scene(scene: Scene) -> None:
         image_path, layers_path, labels_path, truth_path = _files(output, scene)
@@ -202,13 +205,13 @@ def _paint_layers(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Painting of the layers as the image of a scene, and their classes."""
     rng = np.random.default_rng([seed, _PAINT, scene.index])
-    pixel_from_true = np.linalg.inv(scene.true_from_pixel)
+    pixel_from_true = np.asarray(np.linalg.inv(scene.true_from_pixel), np.float64)
     labels, painted = np.zeros((2, IMAGE, IMAGE), np.uint8)
     buildings = np.zeros((IMAGE, IMAGE), np.int32)
     for name, label in _LAYERS.items():
         areas = layers[name].geometry.area.to_numpy()
         shapes = shapely.transform(
-            layers[name].geometry.to_numpy(), lambda points: apply(pixel_from_true, np.subtract(points, origin))
+            layers[name].geometry.to_numpy(), lambda points: apply(pixel_from_true, points - origin)
         )
         keep = leave_out(areas, rng)
         _burn(labels, shapes, np.full(len(shapes), int(label)))

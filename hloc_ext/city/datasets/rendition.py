@@ -130,7 +130,7 @@ def _shadows(labels: Labels, rng: np.random.Generator) -> Picture:
     high = cv2.GaussianBlur(high.astype(np.float32), (0, 0), 1.5)
     maps = (columns + length * np.cos(angle), rows + length * np.sin(angle))
     shifted = _moved(high, maps, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
-    return 1 - 0.38 * np.maximum(shifted - high, 0)
+    return np.asarray(1 - 0.38 * np.maximum(shifted - high, 0), np.float32)
 
 
 def _invent(labels: Labels, rng: np.random.Generator) -> Labels:
