@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -127,7 +127,7 @@ def ortho(
     seed: int = 0,
     exposure_factor: float | None = None,
 ) -> View:
-    """A true ortho picture, north up: every ray is vertical.
+    """A true ortho picture, north up: every ray is vertical. There is no haze.
 
     Args:
         renderer: of the city.
@@ -152,7 +152,7 @@ def ortho(
         renderer,
         rays,
         (height, width),
-        light,
+        replace(light, haze=0.0),
         moving,
         sensor,
         seed,
