@@ -10,12 +10,13 @@ import numpy.typing as npt
 import shapely
 
 from ..errors import InputError
-from .plan_blocks import Block, make_blocks
+from .plan_blocks import make_blocks
 from .plan_faces import classify_faces
 from .plan_items import make_items
 from .plan_parking import kerb_parking
 from .plan_parts import Building, CityPlan, Crossing, Item, Street
 from .plan_shapes import describe
+from .plan_site import Block
 from .plan_streets import make_crossings, make_network
 
 __all__ = ["LEAST_EXTENT", "Building", "CityPlan", "Crossing", "Item", "Street", "make_plan"]
