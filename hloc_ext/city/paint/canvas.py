@@ -30,7 +30,7 @@ class Canvas:
         self.grey = np.isscalar(color)
         channels = () if self.grey else (3,)
         self.pixels = np.empty((shape[0] * SCALE, shape[1] * SCALE, *channels), np.uint8)
-        self.pixels[:] = np.clip(color, 0, 255)
+        self.pixels[:] = _bytes(color)
 
     def _color(self, color: npt.ArrayLike) -> Sequence[float]:
         return np.clip(np.atleast_1d(np.asarray(color, float)), 0, 255).tolist()
@@ -44,7 +44,7 @@ class Canvas:
         low = np.rint(np.array((x0, y0)) * self.scale).astype(int)
         high = np.rint(np.array((x1, y1)) * self.scale).astype(int)
         low, high = np.maximum(low, 0), np.maximum(high, 0)
-        self.pixels[low[1] : high[1], low[0] : high[0]] = np.clip(color, 0, 255)
+        self.pixels[low[1] : high[1], low[0] : high[0]] = _bytes(color)
 
     def polygon(self, points: npt.ArrayLike, color: npt.ArrayLike) -> None:
         """Fill a polygon (N, 2)."""
@@ -83,6 +83,11 @@ class Canvas:
         return self.reduced() / 255
 
 
+def _bytes(color: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """A colour as stored."""
+    return np.clip(np.asarray(color, float), 0, 255).astype(np.uint8)
+
+
 def blurred(picture: Field, sigma: float) -> Field:
     """Gaussian blur of a picture with a border."""
     return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
@@ -100,12 +105,38 @@ def ramp(shape: Shape, top: float, bottom: float) -> Field:
     return np.broadcast_to(column, shape)
 
 
+#: Hues of paints, 0 to 6 from red over green and blue, with how common they are and how saturated at most.
+_HUES = (
+    (0.0, 5, 0.85),
+    (0.25, 3, 0.75),
+    (0.5, 5, 0.7),
+    (0.75, 4, 0.75),
+    (0.95, 2, 0.8),
+    (1.6, 1, 0.45),
+    (2.3, 3, 0.5),
+    (2.9, 2, 0.45),
+    (3.4, 4, 0.6),
+    (3.7, 4, 0.7),
+    (4.6, 0.4, 0.35),
+    (5.6, 0.7, 0.55),
+)
+
+
 def random_color(
     rng: np.random.Generator, saturation: float = 0.6, value: tuple[float, float] = (0.3, 0.85)
 ) -> Color:
-    """An RGB colour of random hue, its saturation up to a limit and its value between two."""
-    hue = rng.uniform(0, 6)
-    chroma = rng.uniform(0, saturation)
+    """An RGB colour as paints have: many are nearly grey, few are violet.
+
+    Args:
+        rng: random generator.
+        saturation: of the most saturated ones, 0 to 1.
+        value: brightest channel, 0 to 1, between two.
+    """
+    hues, weights, limits = np.array(_HUES).T
+    chosen = int(rng.choice(len(hues), p=weights / weights.sum()))
+    hue = hues[chosen] + rng.normal(0, 0.12)
+    chroma = saturation * limits[chosen] * rng.uniform(0.1, 1.0)
     rgb = np.clip(np.abs((hue + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     level = 255 * rng.uniform(*value)
-    return tuple((level * (1 - chroma + chroma * rgb)).tolist())
+    red, green, blue = (level * (1 - chroma + chroma * rgb)).tolist()
+    return red, green, blue

@@ -18,7 +18,33 @@ _FONTS = (
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
     cv2.FONT_HERSHEY_COMPLEX_SMALL,
 )
-_ONSETS = ["b", "br", "c", "d", "dr", "f", "g", "gl", "h", "j", "k", "kr", "l", "m", "n", "p", "pr", "r", "s", "st", "t", "tr", "v", "w", "z"]
+_ONSETS = [
+    "b",
+    "br",
+    "c",
+    "d",
+    "dr",
+    "f",
+    "g",
+    "gl",
+    "h",
+    "j",
+    "k",
+    "kr",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "r",
+    "s",
+    "st",
+    "t",
+    "tr",
+    "v",
+    "w",
+    "z",
+]
 _NUCLEI = ["a", "e", "i", "o", "u", "ai", "au", "ea", "io", "ou", "y"]
 _CODAS = ["", "", "", "n", "r", "l", "s", "m", "t", "x", "nd", "rk"]
 

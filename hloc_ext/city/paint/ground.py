@@ -73,7 +73,7 @@ def paving(rng: np.random.Generator, number: int) -> Picture:
     kind = number % 5
     size = (4.0, 4.0) if kind in (0, 4) else (3.2, 3.2)
     cells = (_slabs, _running, _herringbone, _running, _granite)[kind](rng, shape, kind)
-    tone = ((158, 154, 146), (146, 140, 132), (150, 104, 84), (130, 126, 122), (148, 142, 138))[kind]
+    tone = ((158, 154, 146), (146, 140, 132), (140, 106, 90), (130, 126, 122), (148, 142, 138))[kind]
     each = np.array(tone) * np.exp(rng.normal(0, (0.05, 0.07, 0.12, 0.1, 0.09)[kind], (cells.count, 1)))
     each = each + rng.normal(0, 3, (cells.count, 1)) * (1.0, 0.2, -0.8)
     odd = rng.random(cells.count) < 0.03
@@ -177,7 +177,7 @@ def cobble(rng: np.random.Generator, number: int) -> Picture:
 def grass(rng: np.random.Generator, number: int) -> Picture:
     """Lawn, meadow with dry patches, or trodden grass with bare soil; 4 m."""
     shape = (512, 512)
-    tone = ((84, 104, 54), (104, 110, 62), (92, 100, 58))[number % 3]
+    tone = ((88, 103, 60), (104, 108, 66), (93, 100, 62))[number % 3]
     tufts, blades = fractal(rng, shape, 1.0), fractal(rng, shape, 0.2, longest=14, stretch=(1, 2))
     picture = colored(shape, tone) * (1 + 0.12 * tufts + 0.17 * blades)[..., None]
     dry = patches(fractal(rng, shape, 1.2) + 0.15 * blades, (0.1, 0.3, 0.2)[number % 3], 0.4)
@@ -199,7 +199,7 @@ def soil(rng: np.random.Generator, number: int) -> Picture:
     tone = ((110, 92, 72), (176, 158, 126), (146, 136, 120))[number % 3]
     grain, coarse = fractal(rng, shape, 0.5), fractal(rng, shape, 1.2)
     picture = colored(shape, tone) * (1 + 0.09 * grain + 0.08 * coarse)[..., None]
-    picture *= (1 + np.clip(relief(fractal(rng, shape, 1.0, longest=80), 0.35), -0.25, 0.25))[..., None]
+    picture *= (1 + np.clip(relief(fractal(rng, shape, 1.0, longest=80), 0.2), -0.2, 0.2))[..., None]
     if number % 3 == 2:
         cells = voronoi(rng.uniform(0, 512, (14000, 2)), shape)
         each = rng.normal(0, 0.15, cells.count).astype(np.float32)[cells.index]
@@ -240,7 +240,7 @@ def marking(rng: np.random.Generator, number: int) -> Picture:
     shape = (256, 256)
     grain, wear = fractal(rng, shape, 0.3, longest=16), fractal(rng, shape, 1.1)
     picture = colored(shape, (204, 203, 197)) * (1 + 0.05 * grain + 0.05 * wear)[..., None]
-    lost = patches(wear + 0.8 * grain, (0.08, 0.18, 0.3)[number % 3], 0.25)
+    lost = patches(wear + 0.8 * grain, (0.03, 0.08, 0.17)[number % 3], 0.25)
     road = _aggregate(rng, shape, 98, 0.1)
     picture = blend(picture, road, lost)
     return finish(blend(picture, (96, 94, 92), 0.7 * cracks(rng, shape, 4, 90)), (1.0, 1.0))
@@ -279,5 +279,5 @@ def manhole(rng: np.random.Generator, number: int) -> Picture:
     picture = grey[..., None] * np.array((1.03, 1.0, 0.96), np.float32)
     picture *= (1 + 0.08 * fractal(rng, shape, 0.6))[..., None]
     rust = patches(fractal(rng, shape, 1.1), 0.2, 0.3)
-    picture = blend(picture, (116, 80, 58), 0.45 * rust)
+    picture = blend(picture, (116, 80, 58), 0.22 * rust)
     return finish(blend(_aggregate(rng, shape, 86, 0.1), picture, iron), (0.8, 0.8))

@@ -87,9 +87,7 @@ def glazed(
 def _window(rng: np.random.Generator, shape: Shape, size: tuple[float, float], kind: str) -> Picture:
     """Frame, sashes, panes, and what stands before and behind them."""
     width, height = size
-    color = np.array(_FRAMES[rng.integers(0, len(_FRAMES)) if rng.random() < 0.6 else 0]) + rng.normal(
-        0, 5, 3
-    )
+    color = np.array(_FRAMES[rng.integers(0, len(_FRAMES)) if rng.random() < 0.6 else 0]) + rng.normal(0, 6)
     frame, glass = Canvas(shape, size, color * 0.9), Canvas(shape, size, 0.0)
     edge = 0.012
     bevelled(frame, (0, 0, width, height), color * 0.95, edge)
@@ -120,7 +118,7 @@ def _window(rng: np.random.Generator, shape: Shape, size: tuple[float, float], k
     picture = blend(frame.reduced(), view * (1 - shadow)[..., None], panes)
     grain = fractal(rng, shape, 0.8)
     picture *= (1 + 0.025 * grain)[..., None]
-    worn = patches(fractal(rng, shape, 1.0, longest=50), rng.uniform(0, 0.08), 0.1) * (1 - panes)
+    worn = patches(fractal(rng, shape, 1.0, longest=50), rng.uniform(0, 0.28) ** 3, 0.15) * (1 - panes)
     picture = blend(picture, (132, 114, 92), 0.7 * worn)
     picture *= (1 - 0.5 * np.exp(-ramp(shape, 0, height) / 0.07))[..., None]
     return finish(_front(rng, picture, size), size)
@@ -204,7 +202,7 @@ def door(rng: np.random.Generator, number: int) -> Picture:
     """Entrance: one or two leaves, fanlight, handle, letter box, house number, doorbells; 1.2 m x 2.3 m."""
     shape, size = (512, 256), (1.2, 2.3)
     width, height = size
-    color = np.array(random_color(rng, 0.55, (0.22, 0.62)))
+    color = np.array(random_color(rng, 0.6, (0.18, 0.55)))
     if number % 3 == 0:
         color = np.array((116, 80, 54)) * rng.uniform(0.6, 1.2)
     frame_color = color * 0.85 if rng.random() < 0.5 else np.array(_FRAMES[rng.integers(0, len(_FRAMES))])
@@ -235,9 +233,9 @@ def door(rng: np.random.Generator, number: int) -> Picture:
     picture = blend(canvas.reduced(), view, panes)
     wood = fractal(rng, shape, 0.9, longest=40, stretch=(1, 10))
     picture *= (1 + (0.05 if number % 3 == 0 else 0.022) * wood * (1 - panes))[..., None]
-    scuffs = patches(fractal(rng, shape, 1.1) + ramp(shape, -1.2, 1.2), 0.12, 0.3) * (1 - panes)
-    picture = blend(picture, (112, 106, 98), 0.4 * scuffs)
-    picture *= (1 - 0.15 * specks(rng, shape, 120, (0.5, 1.6)))[..., None]
+    scuffs = patches(fractal(rng, shape, 1.4) + ramp(shape, -1.2, 1.2), 0.12, 0.6) * (1 - panes)
+    picture = blend(picture, picture * 0.6 + (34, 31, 28), 0.5 * scuffs)
+    picture *= (1 - 0.12 * specks(rng, shape, 40, (0.5, 1.6)))[..., None]
     picture *= (1 - 0.55 * np.exp(-ramp(shape, 0, height) / 0.12))[..., None]
     return finish(picture, size)
 

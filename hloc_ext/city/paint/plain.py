@@ -19,7 +19,7 @@ def bark(rng: np.random.Generator, number: int) -> Picture:
     return finish(blend(picture, (98, 106, 70), 0.5 * moss), (0.6, 1.2))
 
 
-_LEAVES = ((76, 98, 44), (92, 112, 52), (64, 88, 50), (108, 112, 54), (134, 104, 48), (58, 78, 40))
+_LEAVES = ((76, 98, 44), (92, 112, 52), (64, 88, 50), (108, 112, 54), (134, 104, 48), (70, 90, 48))
 
 
 def leaves(rng: np.random.Generator, number: int) -> Picture:
@@ -28,12 +28,12 @@ def leaves(rng: np.random.Generator, number: int) -> Picture:
     big = side * scale
     tone = np.array(_LEAVES[number % len(_LEAVES)], float)
     layer = np.empty((big, big, 3), np.uint8)
-    layer[:] = tone * 0.4
+    layer[:] = tone * 0.5
     count = 1500
     depth = np.sort(rng.uniform(0, 1, count))
     length = rng.uniform(0.026, 0.05, count) * big * (0.8, 1.0, 0.6, 1.1, 1.0, 0.45)[number % 6]
     for k in range(count):
-        color = tone * (0.42 + 0.85 * depth[k]) * np.exp(rng.normal(0, 0.13)) + rng.normal(0, 6, 3) * (
+        color = tone * (0.6 + 0.75 * depth[k]) * np.exp(rng.normal(0, 0.13)) + rng.normal(0, 6, 3) * (
             1,
             0.7,
             0.4,
@@ -122,7 +122,7 @@ def cloth(rng: np.random.Generator, number: int) -> Picture:
     """Clothes: folds over plain, striped, checked or printed cloth; 0.6 m."""
     shape = (128, 128)
     folds = fractal(rng, shape, 1.2, longest=70, stretch=(1, 2.5))
-    shade = (1 + 0.13 * folds + 0.05 * fractal(rng, shape, 0.2)) * _woven(rng, shape, number % 6)
+    shade = (1 + 0.07 * folds + 0.05 * fractal(rng, shape, 0.2)) * _woven(rng, shape, number % 6)
     return finish(colored(shape, (188, 187, 185)) * shade[..., None], (0.6, 0.6))
 
 

@@ -18,7 +18,7 @@ from .noise import (
     voronoi,
 )
 
-_TILES = ((152, 84, 60), (112, 66, 54), (96, 92, 90), (168, 106, 74))
+_TILES = ((148, 94, 74), (114, 76, 64), (96, 93, 91), (160, 112, 86))
 
 
 def roof_tile(rng: np.random.Generator, number: int) -> Picture:

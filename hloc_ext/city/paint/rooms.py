@@ -63,7 +63,7 @@ def reflection(rng: np.random.Generator, shape: Shape, size: Size) -> Field:
     """What a pane mirrors, (H, W, 3): the sky over the roofs, facades and trees across the street."""
     sky = np.array(((150, 172, 196), (186, 192, 198), (120, 148, 182))[rng.integers(0, 3)])
     canvas = Canvas(shape, size, 0.0 * sky)
-    canvas.pixels[:] = (ramp(canvas.pixels.shape[:2], 1.05, 0.8)[..., None] * sky).astype(np.uint8)
+    canvas.pixels[:] = (np.linspace(1.05, 0.8, len(canvas.pixels))[:, None, None] * sky).astype(np.uint8)
     width, height = size
     x = -rng.uniform(0, width)
     while x < width:
@@ -80,9 +80,11 @@ def reflection(rng: np.random.Generator, shape: Shape, size: Size) -> Field:
         x += w
     if rng.random() < 0.5:
         cx, cy = rng.uniform(0, 1, 2) * (width, height) + (0, 0.3 * height)
-        for _ in range(26):
-            dx, dy = rng.normal(0, 0.17, 2) * height
-            canvas.ellipse(cx + dx * 0.7, cy + dy, 0.1, 0.1, np.array((46, 56, 40)) * rng.uniform(0.7, 1.4))
+        for _ in range(90):
+            dx, dy = rng.normal(0, 0.13, 2) * height
+            canvas.ellipse(
+                cx + dx * 0.7, cy + dy, 0.045, 0.045, np.array((46, 56, 40)) * rng.uniform(0.7, 1.4)
+            )
     picture = blurred(canvas.reduced(), rng.uniform(0.8, 2.2))
     waves = [1.6 * fractal(rng, shape, 1.4, shortest=10) for _ in range(2)]
     xx, yy = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
@@ -224,11 +226,11 @@ def sill_plant(rng: np.random.Generator, canvas: Canvas, mask: Canvas, x: float,
         length = tall * rng.uniform(0.4, 1.0)
         tip = np.array((x + length * np.cos(angle), y + length * np.sin(angle)))
         shade = green * rng.uniform(0.6, 1.35)
-        size = rng.uniform(0.015, 0.05)
+        size, turn = rng.uniform(0.015, 0.05), np.degrees(angle) + rng.normal(0, 30)
         for layer in (canvas, mask):
             paint = shade if layer is canvas else 255
             layer.line([[x, y], tip], paint, 0.006)
-            layer.ellipse(*tip, size, 0.45 * size, paint, np.degrees(angle) + rng.normal(0, 30))
+            layer.ellipse(*tip, size, 0.45 * size, paint, turn)
         if flower is not None and rng.random() < 0.4:
             for layer in (canvas, mask):
                 layer.ellipse(*tip, 0.022, 0.022, flower if layer is canvas else 255)

@@ -42,9 +42,9 @@ def shopfront(rng: np.random.Generator, number: int) -> Picture:
         picture = _shutter(rng, picture, panes + [door], full=True)
     elif number % 12 == 10:
         picture = _shutter(rng, picture, panes[:1], full=True)
-    grime = patches(fractal(rng, shape, 1.1) + ramp(shape, -1.3, 1.2), 0.15, 0.4)
+    grime = patches(fractal(rng, shape, 1.4) + ramp(shape, -1.3, 1.2), 0.15, 0.7)
     picture = blend(picture, (92, 87, 80), 0.35 * grime * (1 - 0.7 * mask))
-    picture *= (1 - 0.2 * specks(rng, shape, 150, (0.5, 1.5)) + 0.015 * fractal(rng, shape, 0.5))[..., None]
+    picture *= (1 - 0.15 * specks(rng, shape, 50, (0.5, 1.5)) + 0.015 * fractal(rng, shape, 0.5))[..., None]
     picture *= (1 - 0.4 * np.exp(-ramp(shape, 0, 3) / 0.1))[..., None]
     return finish(picture, _SIZE)
 
@@ -258,8 +258,9 @@ def _shelves(rng: np.random.Generator, canvas: Canvas, box: Box, upright: bool) 
     x0, y0, x1, y1 = box
     plank = np.array(random_color(rng, 0.4, (0.3, 0.8)))
     pitch = rng.uniform(0.3, 0.48)
+    canvas.rect(x0, y0, x1, y1, plank * rng.uniform(0.3, 0.6))
     for y in np.arange(y1 - pitch, y0 + 0.15, -pitch):
-        canvas.rect(x0, y + 0.03, x1, y + pitch, plank * 0.45)
+        canvas.rect(x0, y + 0.03, x1, y + 0.09, plank * 0.25)
         canvas.rect(x0, y, x1, y + 0.03, plank)
         x = x0 + rng.uniform(0, 0.1)
         while x < x1 - 0.05:
@@ -354,5 +355,5 @@ def _shutter(rng: np.random.Generator, picture: Field, boxes: list[Box], full: b
         cover.rect(x0 - 0.05, y0 - 0.1, x1 + 0.05, 2.93, 255)
     for _ in range(int(rng.integers(2, 5))):
         signs.tag(rng, layer, rng.uniform(0.3, 3.2), rng.uniform(0.9, 2.4), rng.uniform(0.5, 1.1))
-    rust = patches(fractal(rng, shape, 1.1), 0.08, 0.3)
+    rust = patches(fractal(rng, shape, 1.1), 0.02, 0.3)
     return blend(picture, blend(layer.reduced(), (124, 92, 66), 0.5 * rust), cover.mask())

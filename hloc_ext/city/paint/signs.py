@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from .canvas import Canvas, ramp, random_color
@@ -26,9 +27,9 @@ def _weathered(rng: np.random.Generator, picture: Field, strength: float) -> Fie
     picture = blend(picture, picture.mean() * 0.6 + 70, 0.22 * strength * fade)
     runs = fractal(rng, shape, 0.9, longest=60, stretch=(1, 8))
     picture = picture * (1 - 0.16 * strength * step(runs, 0.2, 2.0))[..., None]
-    lost = patches(fractal(rng, shape, 1.0, longest=40), 0.015 * strength, 0.15)
+    lost = patches(fractal(rng, shape, 1.0, longest=40), 0.003 * strength, 0.12)
     picture = blend(picture, (124, 104, 86), 0.8 * lost)
-    picture = picture * (1 - 0.22 * specks(rng, shape, shape[0], (0.4, 1.4)))[..., None]
+    picture = picture * (1 - 0.2 * specks(rng, shape, shape[0] // 3, (0.4, 1.4)))[..., None]
     return picture * (1 + 0.02 * fractal(rng, shape, 0.6))[..., None]
 
 
@@ -207,13 +208,11 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
     margin = rng.uniform(0.0, 0.1)
     cut = rng.uniform(0.5, 0.75) * height
     if style in (0, 3):
-        photo = np.clip(_landscape(rng, canvas.pixels.shape[:2]), 0, 255)
-        if rng.random() < 0.5:
-            rows = int(cut * canvas.scale[1])
-            canvas.pixels[:rows] = photo[:rows]
-        else:
-            canvas.pixels[:] = photo
-        if style == 3:
+        photo = np.clip(_landscape(rng, shape), 0, 255).astype(np.uint8)
+        photo = cv2.resize(photo, canvas.pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        rows = int(cut * canvas.scale[1]) if rng.random() < 0.5 else len(photo)
+        canvas.pixels[:rows] = photo[:rows]
+        if style == 3 and rng.random() < 0.5:
             _portrait(rng, canvas, (0, 0.1 * height, width, cut))
     elif style == 4 and rng.random() < 0.6:
         for _ in range(int(rng.integers(8, 16))):
@@ -244,9 +243,9 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
         emblem(canvas, rng, width - 0.17, height - 0.17, 0.11, _contrasting(rng, under), under)
     picture = canvas.reduced()
     creases = fractal(rng, shape, 1.1, longest=60)
-    picture *= (1 + np.clip(0.25 * (creases - np.roll(creases, 1, 1)), -0.1, 0.1))[..., None]
+    picture *= (1 + np.clip(0.08 * (creases - np.roll(creases, 1, 1)), -0.05, 0.05))[..., None]
     if rng.random() < 0.35:
-        torn = patches(fractal(rng, shape, 1.1), rng.uniform(0.02, 0.09), 0.03)
+        torn = patches(fractal(rng, shape, 1.1), rng.uniform(0.01, 0.06), 0.03)
         picture = blend(picture, np.array((206, 198, 184)) * (1 + 0.06 * creases[..., None]), torn)
     return finish(_weathered(rng, picture, rng.uniform(0.2, 1.0)), size)
 

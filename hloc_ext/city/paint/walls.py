@@ -26,13 +26,12 @@ from .noise import (
 
 #: Colours of bricks: (most of them, the odd ones, mortar).
 _BRICKS: tuple[tuple[Color, Color, Color], ...] = (
-    ((142, 78, 58), (96, 56, 50), (158, 150, 138)),
-    ((158, 96, 70), (182, 128, 96), (176, 168, 154)),
-    ((122, 66, 54), (74, 52, 50), (128, 122, 114)),
-    ((178, 152, 108), (150, 118, 80), (164, 156, 142)),
-    ((150, 84, 66), (116, 84, 78), (104, 100, 96)),
-    ((196, 184, 164), (172, 150, 122), (186, 180, 170)),
-    ((112, 92, 82), (84, 74, 72), (146, 142, 136)),
+    ((150, 100, 80), (110, 76, 66), (170, 162, 150)),
+    ((164, 114, 88), (188, 146, 114), (178, 170, 156)),
+    ((130, 84, 70), (86, 68, 64), (140, 134, 126)),
+    ((176, 156, 122), (150, 126, 96), (168, 160, 146)),
+    ((146, 98, 82), (122, 100, 92), (112, 108, 104)),
+    ((192, 181, 162), (170, 152, 130), (188, 182, 172)),
 )
 
 
@@ -63,8 +62,8 @@ def _brick_bond(rng: np.random.Generator, shape: Shape, size: tuple[float, float
         joints[row][0] = 0
         offsets[row] += rng.normal(0, long * 0.01)
     warp = (
-        wobble * fractal(rng, shape, 0.8, shortest=6),
-        wobble * fractal(rng, shape, 0.8, shortest=6),
+        wobble * fractal(rng, shape, 1.1, longest=200, shortest=9),
+        wobble * fractal(rng, shape, 1.1, longest=200, shortest=9),
     )
     return masonry(rows, joints, offsets, shape, warp, 3.0)
 
@@ -76,14 +75,15 @@ def brick(rng: np.random.Generator, number: int) -> Picture:
     cells = _brick_bond(rng, shape, size, rng.uniform(0.5, 0.9))
     kind = np.clip(rng.normal(rng.uniform(-0.1, 0.3), 0.4, cells.count), 0, 1)[:, None]
     bricks = np.array(usual) * (1 - kind) + np.array(odd) * kind
-    bricks = bricks * np.exp(rng.normal(0, 0.11, (cells.count, 1))) + rng.normal(0, 4, (cells.count, 3))
+    bricks = bricks * np.exp(rng.normal(0, 0.1, (cells.count, 1)))
+    bricks += rng.normal(0, 4, (cells.count, 1)) * (1.0, 0.1, -0.7)
     rare = rng.random(cells.count) < rng.uniform(0.01, 0.08)
     bricks[rare] *= rng.uniform(0.55, 0.8)
     grain = fractal(rng, shape, 0.5)
     coarse = fractal(rng, shape, 1.0, longest=60)
     picture = bricks[cells.index].astype(np.float32)
     picture *= (1 + 0.055 * grain + 0.05 * coarse)[..., None]
-    joint = 1 - step(cells.edge + 0.35 * grain + 0.5 * coarse, 0.9, 2.6)
+    joint = 1 - step(cells.edge + 0.15 * grain + 0.3 * coarse, 0.8, 2.3)
     bed = colored(shape, mortar) * (1 + 0.07 * fractal(rng, shape, 0.4))[..., None] * 0.93
     picture = blend(picture, bed, joint)
     height = step(cells.edge, 0.5, 4.0) * 1.0 + 0.06 * grain
@@ -100,7 +100,7 @@ def plaster(rng: np.random.Generator, number: int) -> Picture:
     """Rendered wall: smooth, floated or roughcast; 4 m x 4 m, or twice as wide."""
     wide = number < 2
     shape, size = ((512, 1024), (8.0, 4.0)) if wide else ((512, 512), (4.0, 4.0))
-    warmth = rng.uniform(-4, 9)
+    warmth = rng.uniform(-1, 10)
     level = rng.uniform(176, 206)
     picture = colored(shape, (level + warmth, level + 0.4 * warmth, level - warmth))
     rough = (0.35, 1.0, 1.9, 0.6, 1.4, 0.8)[number % 6]
@@ -108,11 +108,11 @@ def plaster(rng: np.random.Generator, number: int) -> Picture:
         grain = fractal(rng, shape, 0.7, shortest=1.5, stretch=(2.5, 1.0))
     else:
         grain = fractal(rng, shape, 0.3, shortest=1.2)
-    picture *= (1 + 0.02 * rough * relief(grain, 1.0) + 0.012 * rough * grain)[..., None]
+    picture *= (1 + 0.012 * rough * relief(grain, 1.0) + 0.012 * rough * grain)[..., None]
     clouds = fractal(rng, shape, 1.1)
     picture *= (1 + 0.035 * clouds)[..., None]
     trowel = fractal(rng, shape, 1.0, longest=50, shortest=4, stretch=(2.0, 1.0))
-    picture *= (1 + 0.018 * np.clip(relief(trowel, 8.0), -2, 2))[..., None]
+    picture *= (1 + rng.uniform(0.001, 0.009) * np.clip(relief(trowel, 8.0), -2, 2))[..., None]
     repaired = patches(fractal(rng, shape, 1.4), 0.05, 0.03)
     picture *= (1 + rng.uniform(-0.07, 0.05) * repaired)[..., None]
     lines = cracks(rng, shape, rng.integers(3, 7) * (2 if wide else 1), 110)
@@ -129,7 +129,7 @@ def stone(rng: np.random.Generator, number: int) -> Picture:
     tone = ((186, 176, 156), (160, 156, 150), (176, 158, 130), (138, 128, 116))[number % 4]
     rubble = number % 4 == 3 or number % 4 == 1
     warp = tuple(
-        (5.0 if rubble else 1.2) * fractal(rng, shape, 1.2, longest=90, shortest=5) for _ in range(2)
+        (3.0 if rubble else 0.6) * fractal(rng, shape, 1.4, longest=90, shortest=12) for _ in range(2)
     )
     pixel = shape[0] / size[1]
     if number % 4 == 3:
@@ -161,14 +161,14 @@ def _cuts(rng: np.random.Generator, length: float, low: float, high: float) -> F
 def _stones(rng: np.random.Generator, cells: Cells, tone: Color, shape: Shape, rubble: bool) -> Field:
     """Colour, joints and hewn faces of stones."""
     each = np.array(tone) * np.exp(rng.normal(0, 0.13 if rubble else 0.06, (cells.count, 1)))
-    each = each + rng.normal(0, 7 if rubble else 3.5, (cells.count, 1)) * (1.0, 0.3, -1.2)
+    each = each + rng.normal(0, 4 if rubble else 3, (cells.count, 1)) * (1.0, 0.3, -0.9)
     picture = each[cells.index].astype(np.float32)
     grain, coarse = fractal(rng, shape, 0.6), fractal(rng, shape, 1.1, longest=120)
     picture *= (1 + 0.05 * grain + 0.06 * coarse)[..., None]
     tilt = rng.normal(0, 1, (cells.count, 1)).astype(np.float32)[cells.index, 0]
     width = 3.2 if rubble else 1.6
-    joint = 1 - step(cells.edge + 0.6 * coarse, width * 0.5, width * 1.6)
-    height = 1.6 * step(cells.edge, 0, 9 if rubble else 3) + (0.5 if rubble else 0.22) * coarse + 0.12 * grain
+    joint = 1 - step(cells.edge + 0.5 * coarse, width * 0.5, width * 1.6)
+    height = 1.6 * step(cells.edge, 0, 9 if rubble else 3) + (0.3 if rubble else 0.16) * coarse + 0.1 * grain
     picture *= (1 + np.clip(relief(height, 0.45), -0.5, 0.35) + 0.03 * tilt)[..., None]
     mortar = colored(shape, (150, 145, 135)) * (0.82 + 0.05 * grain)[..., None]
     picture = blend(picture, mortar, 0.9 * joint)
