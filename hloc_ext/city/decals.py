@@ -28,6 +28,9 @@ from .textures import TextureSet
 #: Square metres of road for each decal.
 _ROAD_PER_DECAL = 4.0
 _SIDEWALK_PER_DECAL = 4.0
+_GRASS_PER_DECAL = 25.0
+#: Larger areas than this, square metres, get fewer decals on each, lest a large city have too many.
+_LARGE_AREA = 15_000.0
 #: Object ids of decals begin here.
 _FIRST_DECAL_ID = 600_000
 
@@ -79,6 +82,10 @@ class _Scatter:
         self.avoid: shapely.Geometry | None = None
         self.border: shapely.Geometry | None = None
         self._placed = _FIRST_DECAL_ID
+
+    def count(self, per_decal: float) -> float:
+        """How many decals all surfaces get, with one for so many square metres."""
+        return self.area / per_decal * min(1.0, (_LARGE_AREA / max(self.area, 1.0)) ** 0.3)
 
     def points(self, count: int, radius: tuple[float, float]) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
         """At most `count` random points (N, 2), radii around them (N,), and the surface below each (N,)."""
@@ -199,10 +206,19 @@ class _Scatter:
         reach = normal * self.rng.uniform(0.005, 0.022, (count, pieces + 1, 1))
         left, right = path + reach, path - reach
         quads = np.stack([left[:, :-1], left[:, 1:], right[:, 1:], right[:, :-1]], axis=2).reshape(-1, 4, 2)
-        owner = np.repeat(owner, pieces)
-        tint = np.repeat(self.rng.uniform(150, 255, (count, 1)), pieces, axis=0) * np.ones(3)
-        paint = self.paint(owner, heights, np.repeat(self.pick(group, count), pieces), tint, own=False)
-        add_quads(self.builder, self.textures, quads, heading.ravel(), paint)
+        crack = np.repeat(np.arange(count), pieces)
+        kept = self._within_border(quads)
+        quads, crack, heading = quads[kept], crack[kept], heading.ravel()[kept]
+        tint = self.rng.uniform(150, 255, (count, 1))[crack] * np.ones(3)
+        paint = self.paint(owner[crack], heights, self.pick(group, count)[crack], tint, own=False)
+        add_quads(self.builder, self.textures, quads, heading, paint)
+
+    def _within_border(self, quads: Floats) -> npt.NDArray[np.bool_]:
+        """Which quads (N, 4, 2) lie in the area that decals do not leave, (N,)."""
+        if self.border is None:
+            return np.ones(len(quads), bool)
+        inside = shapely.contains_xy(self.border, quads[..., 0], quads[..., 1]).all(axis=1)
+        return inside & (distance_to(self.border, quads.mean(axis=1)) > 0.17)
 
 
 def _add_octagons(
@@ -229,7 +245,7 @@ def _add_octagons(
 
 def _wear_roads(roads: _Scatter) -> None:
     """Stains, repairs, trenches, cracks and covers."""
-    count = roads.area / _ROAD_PER_DECAL
+    count = roads.count(_ROAD_PER_DECAL)
     roads.blotches(round(0.22 * count), (0.4, 2.2), (0.0026, 0.0032), None, (0.72, 0.93))
     roads.blotches(round(0.10 * count), (0.3, 1.2), (0.0026, 0.0032), None, (1.05, 1.25))
     roads.slabs(round(0.10 * count), (0.6, 3.0), (0.0033, 0.0040), ["patch", "asphalt"], (0.5, 0.95))
@@ -242,7 +258,7 @@ def _wear_roads(roads: _Scatter) -> None:
 
 def _wear_sidewalks(walks: _Scatter) -> None:
     """Exchanged slabs, covers, stains, gum."""
-    count = walks.area / _SIDEWALK_PER_DECAL
+    count = walks.count(_SIDEWALK_PER_DECAL)
     walks.blotches(round(0.22 * count), (0.3, 1.0), (0.0026, 0.0032), None, (0.72, 0.94))
     walks.slabs(
         round(0.14 * count),
@@ -260,7 +276,7 @@ def _wear_sidewalks(walks: _Scatter) -> None:
 
 def _wear_grass(greens: _Scatter) -> None:
     """Worn places, tufts and stones."""
-    count = greens.area / 25.0
+    count = greens.count(_GRASS_PER_DECAL)
     greens.blotches(round(0.35 * count), (0.3, 1.3), (0.0026, 0.0034), "soil", (0.6, 1.0))
     greens.blotches(round(0.50 * count), (0.2, 1.2), (0.0036, 0.0046), "grass", (0.65, 1.0))
     greens.blotches(round(0.25 * count), (0.04, 0.15), (0.005, 0.02), "stone", (0.6, 1.0), 5)

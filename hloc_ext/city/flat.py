@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,20 @@ def triangulate(areas: Sequence[shapely.Geometry]) -> tuple[Floats, npt.NDArray[
     )
     corners = shapely.get_coordinates(pieces).reshape(-1, 4, 2)[:, :3]
     return corners, owner[kept][polygon]
+
+
+def nearby_union(
+    areas: npt.NDArray[np.object_], others: npt.NDArray[np.object_], themselves: bool = False
+) -> npt.NDArray[np.object_]:
+    """For each area the union of the others that it meets, (N,); `themselves`: not of the one with its index."""
+    index, other = shapely.STRtree(others).query(areas, predicate="intersects")
+    if themselves:
+        index, other = index[index != other], other[index != other]
+    order = np.lexsort((other, index))
+    index, other = index[order], other[order]
+    starts = np.searchsorted(index, np.arange(len(areas) + 1))
+    unions = [shapely.union_all(others[other[a:b]]) for a, b in pairwise(starts)]
+    return np.array(unions, dtype=object)
 
 
 def planar_uv(corners: Floats, heading: npt.ArrayLike, sizes: Floats) -> Floats:

@@ -115,7 +115,7 @@ def _paint(rng: np.random.Generator) -> tuple[int, int, int]:
 def _arm_lamp(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     """A curved arm over the road with a flat head."""
     metal, glass = _pick(textures, rng, "metal"), _pick(textures, rng, "lamp_glass")
-    model = Modeller(textures, Label.POLE)
+    model = Modeller(textures, Label.POLE, 7.0)
     tint = (150, 152, 155)
     model.tube([(0, 0, 0), (0, 0, 0.12), (0, 0, 0.13)], [0.017, 0.017, 0.011], 8, metal, tint, caps=False)
     bend = np.array(
@@ -130,7 +130,7 @@ def _arm_lamp(textures: TextureSet, rng: np.random.Generator) -> Prototype:
 def _mast_lamp(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     """A square mast with a straight bracket."""
     metal, glass = _pick(textures, rng, "metal"), _pick(textures, rng, "lamp_glass")
-    model = Modeller(textures, Label.POLE)
+    model = Modeller(textures, Label.POLE, 7.0)
     tint = (62, 66, 70)
     model.box((-0.012, -0.012, 0), (0.012, 0.012, 0.10), metal, tint)
     model.box((-0.008, -0.008, 0.10), (0.008, 0.008, 0.985), metal, tint)
@@ -145,7 +145,7 @@ def _mast_lamp(textures: TextureSet, rng: np.random.Generator) -> Prototype:
 def _lantern(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     """An old lantern on a cast-iron post, for parks and plazas."""
     metal, glass = _pick(textures, rng, "metal"), _pick(textures, rng, "lamp_glass")
-    model = Modeller(textures, Label.POLE)
+    model = Modeller(textures, Label.POLE, 4.0)
     tint = (38, 48, 42)
     heights = [0, 0.06, 0.08, 0.22, 0.24, 0.26, 0.80, 0.82]
     radii = [0.035, 0.033, 0.022, 0.018, 0.024, 0.013, 0.010, 0.022]

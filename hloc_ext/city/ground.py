@@ -11,7 +11,7 @@ import shapely
 import shapely.ops
 
 from .decals import add_decals
-from .flat import Outline, Surface, at_height, distance_to, outline, planar_uv, triangulate
+from .flat import Outline, Surface, at_height, distance_to, nearby_union, outline, planar_uv, triangulate
 from .labels import Label
 from .markings import add_markings
 from .mesh import Mesh, MeshBuilder
@@ -106,18 +106,22 @@ class _Surfaces:
     def _roads(self) -> None:
         """Asphalt, now and then cobbles, of stretches of streets and of junctions; crossings apart."""
         plan, rng = self._plan, self._rng
-        crossings = shapely.union_all([crossing.area for crossing in plan.crossings])
         pieces, streets = _stretches(plan.streets, rng, (40.0, 110.0))
         zones = shapely.buffer(pieces, [plan.streets[i].width / 2 + 0.4 for i in streets], cap_style="flat")
         paved = {i: "cobble" if rng.random() < 0.05 else "asphalt" for i in range(len(plan.streets))}
-        for area, zone in _allot(plan.roads, zones):
+        allotted = _allot(plan.roads, zones)
+        crossings = nearby_union(
+            np.array([area for area, _ in allotted], dtype=object),
+            np.array([crossing.area for crossing in plan.crossings], dtype=object),
+        )
+        for (area, zone), crossing in zip(allotted, crossings, strict=True):
             group = "asphalt" if zone < 0 else paved[int(streets[zone])]
             heading = None if zone < 0 else _heading(pieces[zone])
             texture = int(rng.choice(self._textures.group(group)))
             brightness = (level := float(rng.uniform(0.78, 1.0)), level)
             for part, label in (
-                (shapely.difference(area, crossings), Label.ROAD),
-                (shapely.intersection(area, crossings), Label.CROSSING),
+                (shapely.difference(area, crossing), Label.ROAD),
+                (shapely.intersection(area, crossing), Label.CROSSING),
             ):
                 if part.area > 1e-4:
                     self._add(part, 0.0, group, label, heading, brightness, texture)
@@ -178,12 +182,10 @@ def _heading(line: shapely.LineString) -> float:
 
 def _allot(area: shapely.Geometry, zones: npt.NDArray[np.object_]) -> list[tuple[shapely.Geometry, int]]:
     """Cut an area by zones: (piece, index of its zone), and −1 for what is in none or in several."""
-    first, second = shapely.STRtree(zones).query(zones, predicate="intersects")
-    once = first < second
-    shared = shapely.union_all(shapely.intersection(zones[first[once]], zones[second[once]]))
+    own = shapely.difference(zones, nearby_union(zones, zones, themselves=True))
     whole = shapely.get_parts(area)
-    part, zone = shapely.STRtree(zones).query(whole, predicate="intersects")
-    cut = shapely.difference(shapely.intersection(whole[part], zones[zone]), shared)
+    part, zone = shapely.STRtree(own).query(whole, predicate="intersects")
+    cut = shapely.intersection(whole[part], own[zone])
     pieces = [(piece, int(z)) for piece, z in zip(cut, zone, strict=True) if shapely.area(piece) > 1e-4]
     rest = shapely.difference(area, shapely.union_all([piece for piece, _ in pieces]))
     pieces += [(piece, -1) for piece in shapely.get_parts(rest) if shapely.area(piece) > 1e-4]

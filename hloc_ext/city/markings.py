@@ -7,7 +7,7 @@ import numpy.typing as npt
 import shapely
 import shapely.ops
 
-from .flat import Floats, Paint, add_quads, add_rectangles, distance_to
+from .flat import Floats, Paint, add_quads, add_rectangles, distance_to, nearby_union
 from .labels import Label
 from .mesh import MeshBuilder
 from .plan import CityPlan, Street
@@ -68,19 +68,14 @@ class _Painter:
     def lanes(self) -> None:
         """Lines between the lanes, and at the edges of wide streets, away from junctions and crossings."""
         streets = self._plan.streets
-        zones = shapely.buffer(
-            [shapely.LineString(street.centreline) for street in streets],
-            [street.width / 2 + 1.5 for street in streets],
-            cap_style="flat",
-        )
-        tree = shapely.STRtree(zones)
-        crossings = shapely.buffer(shapely.union_all([c.area for c in self._plan.crossings]), 1.2)
-        for index, street in enumerate(streets):
-            others = [i for i in np.sort(tree.query(zones[index], predicate="intersects")) if i != index]
-            junctions = shapely.union_all([*zones[others], crossings])
+        lines = np.array([shapely.LineString(street.centreline) for street in streets], dtype=object)
+        zones = shapely.buffer(lines, [street.width / 2 + 1.5 for street in streets], cap_style="flat")
+        crossings = [shapely.buffer(crossing.area, 1.2) for crossing in self._plan.crossings]
+        stops = shapely.buffer(shapely.linestrings(self._plan.stop_lines), 0.8)
+        blocked = nearby_union(zones, np.array([*zones, *crossings, *stops], dtype=object), themselves=True)
+        for street, centre, junctions in zip(streets, lines, blocked, strict=True):
             for offset, dashed in _lines(street):
-                line = shapely.LineString(street.centreline).offset_curve(offset) if offset else None
-                line = shapely.LineString(street.centreline) if line is None else line
+                line = centre.offset_curve(offset) if offset else centre
                 for part in shapely.get_parts(shapely.difference(line, junctions)):
                     if part.length > 4:
                         self._line(part, dashed)

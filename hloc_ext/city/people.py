@@ -50,7 +50,7 @@ class _PersonMaker:
 
     def __init__(self, textures: TextureSet, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._model = Modeller(textures, Label.PERSON)
+        self._model = Modeller(textures, Label.PERSON, 1.7)
         self._cloth = [int(i) for i in rng.choice(textures.group("cloth"), 2)]
         self._skin = int(rng.choice(textures.group("skin")))
         self._leather = int(rng.choice(textures.group("cloth")))
@@ -66,7 +66,7 @@ class _PersonMaker:
         self._head()
         if self._rng.random() < 0.45:
             self._bag()
-        return self._model.build()
+        return self._model.build().standing()
 
     def _part(self, slot: str) -> None:
         self._model.slot = SLOTS.index(slot) + 1

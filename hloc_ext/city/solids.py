@@ -28,6 +28,11 @@ class Prototype:
     mesh: Mesh
     slots: npt.NDArray[np.intp]
 
+    def standing(self) -> Prototype:
+        """The same thing, 1 m high and with its lowest point on z = 0."""
+        low, high = (float(limit(self.mesh.vertices[..., 2])) for limit in (np.min, np.max))
+        return Prototype(self.mesh.moved(0, 0, 0.0, 1 / (high - low), -low / (high - low)), self.slots)
+
     def copies(
         self,
         positions: npt.ArrayLike,
@@ -75,13 +80,19 @@ class Prototype:
 class Modeller:
     """Puts a :class:`Prototype` together from boxes, tubes and lofts; texture coordinates are metric.
 
+    Args:
+        textures: pictures.
+        label: of what is added.
+        unit: metres of a unit of length in the finished copies.
+
     Attributes:
         label: class of what is added.
         slot: colour slot of what is added.
     """
 
-    def __init__(self, textures: TextureSet, label: Label) -> None:
+    def __init__(self, textures: TextureSet, label: Label, unit: float = 1.0) -> None:
         self._textures = textures
+        self._unit = unit
         self._builder = MeshBuilder()
         self._slots: list[npt.NDArray[np.intp]] = []
         self.label = label
@@ -229,4 +240,4 @@ class Modeller:
         offsets = corners - corners[:, :1]
         u = np.einsum("nkc,nc->nk", offsets, right) + (corners[:, :1] @ (1.7, 2.3, 0.6))
         v = np.einsum("nkc,nc->nk", offsets, down) + (corners[:, :1] @ (0.7, 1.3, -1.0))
-        return np.stack([u, v], axis=2) / self._textures.size(texture)
+        return np.stack([u, v], axis=2) * self._unit / self._textures.size(texture)

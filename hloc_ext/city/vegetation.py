@@ -17,6 +17,9 @@ from .textures import TextureSet
 #: Trees of a city up to which crowns are as fine as they get; more trees get coarser ones.
 _FINE_TREES = 400
 
+#: Usual height, metres: textures are scaled for it.
+_TREE_HEIGHT = 8.0
+
 #: Tints of the pictures of leaves, which are green themselves; the last one turns them autumnal.
 _TINTS = np.array(
     [
@@ -126,9 +129,11 @@ def _placed(
 
 
 def _by_brightness(textures: TextureSet) -> list[int]:
-    """Pictures of leaves, the darkest first."""
+    """Pictures of green leaves, the darkest first."""
     pictures = textures.group("leaves")
-    return sorted(pictures, key=lambda index: float(textures.textures[index].pixels.mean()))
+    colors = {index: textures.textures[index].pixels.mean(axis=(0, 1)) for index in pictures}
+    greens = [index for index in pictures if colors[index][1] > 1.05 * colors[index][0]]
+    return sorted(greens or pictures, key=lambda index: float(colors[index].mean()))
 
 
 def _leaf_colors(rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
@@ -144,16 +149,16 @@ def _bark_colors(rng: np.random.Generator, kinds: npt.NDArray[np.int64]) -> npt.
 def _broadleaved(
     textures: TextureSet, rng: np.random.Generator, species: _Species, fineness: float, leaves: int
 ) -> Prototype:
-    """A tree of height 1: bent trunk, branches to the clumps, balls of foliage, and leaves around the clumps."""
+    """A tree of height 1: bent trunk, branches, balls of foliage and leaves around them."""
     low, high = species.crown
     centers, radii = _clumps(rng, species)
-    model = Modeller(textures, Label.VEGETATION)
+    model = Modeller(textures, Label.VEGETATION, _TREE_HEIGHT)
     _trunk(model, textures, rng, centers, species)
     model.slot = 2
     middle = low + (high - low) * species.widest
     _blobs(model, rng, centers, radii, leaves)
     _foliage(model, rng, centers, radii, leaves, round(620 * fineness), (0, 0, middle), (0.024, 0.05))
-    return model.build()
+    return model.build().standing()
 
 
 def _clumps(
@@ -215,7 +220,7 @@ def _blobs(
     """Add uneven balls of 20 triangles, dark below: they keep a crown from being seen through."""
     corners, faces = _icosahedron()
     count = len(centers)
-    rough = rng.uniform(0.7, 1.12, (count, len(corners), 1)) * radii[:, None, None]
+    rough = rng.uniform(0.68, 1.04, (count, len(corners), 1)) * radii[:, None, None]
     turn = np.linalg.qr(rng.normal(0, 1, (count, 3, 3)))[0]
     points = (corners @ turn) * rough * (1, 1, 0.85)
     triangles = points[:, faces].reshape(-1, 3, 3)
@@ -318,13 +323,13 @@ def _conifer_needles(
 
 def _spruce(textures: TextureSet, rng: np.random.Generator, fineness: float, leaves: int) -> Prototype:
     bark = int(rng.choice(textures.group("bark")))
-    model = Modeller(textures, Label.VEGETATION)
+    model = Modeller(textures, Label.VEGETATION, _TREE_HEIGHT)
     model.slot = 1
     model.tube([(0, 0, -0.02), (0, 0, 0.3), (0, 0, 0.9)], [0.02, 0.016, 0.004], 6, bark, caps=False)
     model.slot = 2
     model.tube([(0, 0, 0.1), (0, 0, 0.12), (0, 0, 0.97)], [0.02, 0.15, 0.005], 8, leaves, 110, caps=False)
     _conifer_needles(model, rng, leaves, round(640 * fineness), (0.12, 1.0), 0.21, 11)
-    return model.build()
+    return model.build().standing()
 
 
 def _pine(textures: TextureSet, rng: np.random.Generator, fineness: float, leaves: int) -> Prototype:
@@ -334,14 +339,14 @@ def _pine(textures: TextureSet, rng: np.random.Generator, fineness: float, leave
 
 def _bush(textures: TextureSet, rng: np.random.Generator) -> Prototype:
     """A bush of height 1."""
-    leaves = int(rng.choice(textures.group("leaves")))
-    model = Modeller(textures, Label.VEGETATION)
+    leaves = int(rng.choice(_by_brightness(textures)))
+    model = Modeller(textures, Label.VEGETATION, 1.3)
     model.slot = 2
     count = int(rng.integers(4, 7))
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = rng.uniform(0.15, 0.45, count)
-    centers = np.stack([reach * np.cos(angle), reach * np.sin(angle), rng.uniform(0.35, 0.62, count)], 1)
-    radii = rng.uniform(0.3, 0.42, count)
+    centers = np.stack([reach * np.cos(angle), reach * np.sin(angle), rng.uniform(0.24, 0.6, count)], 1)
+    radii = rng.uniform(0.32, 0.44, count)
     _blobs(model, rng, centers, radii, leaves)
     _foliage(model, rng, centers, radii, leaves, 130, (0, 0, 0.3), (0.06, 0.13))
-    return model.build()
+    return model.build().standing()
