@@ -34,11 +34,11 @@ def fill_terraces(corners: list[Corner], sides: list[Side], width: float, rng: n
     block.lawns.append(shapely.buffer(row.ring, -0.5, join_style="mitre"))
     for footprint in row.footprints:
         add_path_to(block, footprint, rng)
-    _add_court(block, rng, lawn=False)
+    _add_court(block, rng, dense=False)
     return block
 
 
-def _add_court(block: Block, rng: np.random.Generator, lawn: bool = True) -> None:
+def _add_court(block: Block, rng: np.random.Generator, dense: bool = True) -> None:
     """Sheds, grass and parked cars in what the buildings around leave free."""
     free = shapely.difference(
         shapely.buffer(block.ring, -6.0), shapely.buffer(shapely.union_all(block.footprints), 3.2, quad_segs=2)
@@ -47,6 +47,11 @@ def _add_court(block: Block, rng: np.random.Generator, lawn: bool = True) -> Non
         if part.area < 60:
             continue
         heading = main_heading(part)
+        for _ in range(int(part.area / 160) if dense and part.area > 700 else 0):
+            size = rng.uniform((12.0, 8.5), (24.0, 11.0))
+            rear = placed(RECTANGLE * size, point_in(part, rng), heading + rng.choice([0, np.pi / 2]))
+            if shapely.covers(part, rear):
+                block.add(rear, "rear", 5.5)
         for _ in range(int(rng.integers(0, 4))):
             size = rng.uniform((3.5, 5.0), (5.5, 9.0))
             center = point_in(part, rng)
@@ -55,6 +60,6 @@ def _add_court(block: Block, rng: np.random.Generator, lawn: bool = True) -> Non
                 block.add(shape, "shed", 2.5)
         if rng.random() < 0.6:
             add_parking(block, shapely.buffer(part, -1.0), heading, int(rng.integers(2, 7)), rng)
-        if lawn and rng.random() < 0.75:
+        if dense and rng.random() < 0.75:
             patch = shapely.buffer(shapely.buffer(part, -2.5), 1.8, quad_segs=4)
             block.lawns.append(patch)

@@ -178,8 +178,8 @@ def _furnish_square(placer: Placer, block: Block, rng: np.random.Generator) -> N
     placer.add("bench", seats, _towards(seats, center), 0.85)
     placer.add("bin", seats + rng.choice([-1.7, 1.7], seats.shape), 0.0, 0.95)
     for side in block.sides:
-        if side.street and rng.random() < 0.5:
-            stations = np.arange(3.0, side.length - 3.0, 2.0)
+        if side.street and rng.random() < 0.3:
+            stations = np.arange(3.0, side.length - 3.0, 2.6)
             posts = side.at(stations) + 0.5 * side.normals(stations) if len(stations) else np.empty((0, 2))
             placer.add("bollard", posts, 0.0, 0.9)
 

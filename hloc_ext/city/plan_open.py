@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 
 from .plan_frontage import Side
 from .plan_grounds import lay_out_square, pond
 from .plan_shapes import detached_shape, placed
 from .plan_site import (
-    RECTANGLE, Block, add_parking, add_path_to, axes, free_area, main_heading, path_between, point_in
+    RECTANGLE,
+    Block,
+    add_parking,
+    add_path_to,
+    axes,
+    free_area,
+    main_heading,
+    path_between,
+    point_in,
 )
+
+Points = npt.NDArray[np.float64]
 
 
 def fill_detached(block: Block, rng: np.random.Generator) -> None:
@@ -68,29 +79,57 @@ def _gardens(block: Block, rng: np.random.Generator) -> None:
 
 def fill_slabs(block: Block, rng: np.random.Generator) -> None:
     """Long parallel blocks of flats between lawns."""
-    heading = main_heading(block.ring) + (np.pi / 2 if rng.random() < 0.25 else 0.0)
-    inner = shapely.buffer(block.ring, -rng.uniform(4, 8), join_style="mitre")
-    depth, length, spacing = rng.uniform(11.5, 13.5), rng.uniform(30, 52), rng.uniform(18, 24)
-    along, across = axes(heading)
-    center = shapely.get_coordinates(shapely.centroid(block.ring))[0]
+    inner = shapely.buffer(block.ring, -rng.uniform(3.5, 6.5), join_style="mitre")
+    size = np.array([rng.uniform(30, 52), rng.uniform(11.5, 13.5)])
+    spacing = rng.uniform(17, 22)
+    layouts = []
+    for turn in (0.0, np.pi / 2):
+        for offset in rng.random(3):
+            heading = main_heading(block.ring) + turn
+            trial = Block(block.ring, block.kind)
+            for shape in _slab_places(inner, heading, size, spacing, offset):
+                trial.add(shape, "slab", 9.0)
+            layouts.append((sum(shape.area for shape in trial.footprints), heading, trial))
+    _, heading, best = max(layouts, key=lambda layout: layout[0])
+    block.footprints, block.roles = best.footprints, best.roles
+    if not block.footprints:
+        fill_detached(block, rng)
+        return
     block.lawns.append(shapely.buffer(block.ring, -0.4, join_style="mitre"))
-    for row in range(-8, 9):
-        for step in np.arange(-150, 151, 6.0):
-            size = length * rng.choice([1.0, 0.8, 0.6])
-            middle = center + across * (row + 0.3) * (depth + spacing) + along * (step + rng.uniform(-2, 2))
-            shape = placed(RECTANGLE * (size, depth), middle, heading)
-            if shapely.covers(inner, shape):
-                block.add(shape, "slab", 9.0)
-    for footprint in [*block.footprints]:
-        x, y = shapely.get_coordinates(shapely.centroid(footprint))[0]
-        start = np.array([x, y]) + across * (depth / 2 + 2.2)
-        size = shapely.get_coordinates(shapely.oriented_envelope(footprint))
-        half = max(np.linalg.norm(size[1] - size[0]), np.linalg.norm(size[2] - size[1])) / 2
-        block.plazas.append(path_between(start - along * (half + 2), start + along * (half + 2), 1.8))
-        block.plazas.append(path_between(np.array([x, y]), start, 2.0))
+    _add_walks(block, heading, rng)
     for part in shapely.get_parts(free_area(block, 4.0, 3.5)):
         for _ in range(2):
             add_parking(block, part, heading, int(rng.integers(4, 11)), rng)
+
+
+def _slab_places(
+    inner: shapely.Geometry, heading: float, size: Points, spacing: float, offset: float
+) -> list[shapely.Polygon]:
+    """Rectangles in rows that fit into an area, the longest first; they may overlap."""
+    along, across = axes(heading)
+    center = shapely.get_coordinates(shapely.centroid(inner))[0]
+    reach = float(np.hypot(*np.subtract(inner.bounds[2:], inner.bounds[:2])) / 2)
+    rows = (np.arange(-reach, reach, size[1] + spacing) + offset * (size[1] + spacing))[:, None, None]
+    steps = np.arange(-reach, reach, 3.0)[None, :, None]
+    shapely.prepare(inner)
+    found: list[shapely.Polygon] = []
+    for share in (1.0, 0.75, 0.55):
+        base = RECTANGLE * (size[0] * share, size[1]) @ np.stack([along, across])
+        places = (center + rows * across + steps * along).reshape(-1, 1, 2) + base
+        shapes = shapely.polygons(places)
+        found += [*shapes[shapely.covers(inner, shapes)]]
+    return found
+
+
+def _add_walks(block: Block, heading: float, rng: np.random.Generator) -> None:
+    """Paved ways along the slabs and through the block."""
+    along, across = axes(heading)
+    for footprint in block.footprints:
+        middle = shapely.get_coordinates(shapely.centroid(footprint))[0]
+        half = np.abs((shapely.get_coordinates(footprint) - middle) @ np.stack([along, across], axis=1)).max(axis=0)
+        walk = middle + across * (half[1] + 2.2)
+        block.plazas.append(path_between(walk - along * (half[0] + 2), walk + along * (half[0] + 2), 1.8))
+        block.plazas.append(path_between(middle, walk, 2.0))
     sides = (block.sides[0], block.sides[len(block.sides) // 2])
     start, end = (side.at([side.length * rng.uniform(0.35, 0.65)])[0] for side in sides)
     block.plazas.append(path_between(start, end, 1.8))
@@ -100,13 +139,14 @@ def fill_offices(block: Block, rng: np.random.Generator) -> None:
     """One to three large buildings on a paved ground."""
     heading = main_heading(block.ring)
     inner = shapely.buffer(block.ring, -rng.uniform(1.0, 4.0), join_style="mitre")
+    most = 1 + int(block.ring.area / 1300)
     for scale in (1.0, 0.8, 0.62, 0.5, 0.4):
-        for _ in range(6):
+        for _ in range(8):
             size = np.array([rng.uniform(24, 44), rng.uniform(18, 30)]) * scale
             shape = detached_shape(*size, rng)
-            block_shape = placed(shape, point_in(block.ring, rng), heading + rng.integers(0, 4) * np.pi / 2)
-            if len(block.footprints) < 3 and shapely.covers(inner, block_shape):
-                block.add(block_shape, "office", 7.0)
+            outline = placed(shape, point_in(block.ring, rng), heading + rng.integers(0, 4) * np.pi / 2)
+            if len(block.footprints) < most and shapely.covers(inner, outline):
+                block.add(outline, "office", 7.0)
     for part in shapely.get_parts(free_area(block, 2.5, 3.0)):
         if rng.random() < 0.7:
             block.lawns.append(shapely.buffer(shapely.buffer(part, -2.0), 1.2, quad_segs=4))
@@ -117,12 +157,13 @@ def fill_industrial(block: Block, rng: np.random.Generator) -> None:
     """Sheds and yards."""
     heading = main_heading(block.ring)
     inner = shapely.buffer(block.ring, -rng.uniform(2.5, 5.0), join_style="mitre")
+    most = 2 + int(block.ring.area / 1100)
     for scale in (1.0, 1.0, 0.8, 0.6, 0.45):
-        for _ in range(8):
+        for _ in range(12):
             size = np.array([rng.uniform(26, 46), rng.uniform(16, 24)]) * scale
             turn = heading + rng.integers(0, 2) * np.pi / 2
             shape = placed(RECTANGLE * size, point_in(block.ring, rng), turn)
-            if len(block.footprints) < 4 and shapely.covers(inner, shape):
+            if len(block.footprints) < most and shapely.covers(inner, shape):
                 block.add(shape, "industrial", 6.0)
     for part in shapely.get_parts(free_area(block, 2.0, 2.5)):
         for _ in range(4):

@@ -14,6 +14,7 @@ Points = npt.NDArray[np.float64]
 _ROLES: dict[str, tuple[tuple[int, int], tuple[float, float], tuple[float, float], dict[str, float]]] = {
     "shops": ((3, 6), (3.7, 4.8), (3.0, 3.6), {"gable": 0.45, "mansard": 0.3, "hip": 0.05, "flat": 0.2}),
     "apartments": ((2, 5), (3.0, 3.8), (2.8, 3.3), {"gable": 0.5, "mansard": 0.2, "hip": 0.05, "flat": 0.25}),
+    "rear": ((2, 4), (2.9, 3.4), (2.8, 3.1), {"gable": 0.5, "flat": 0.4, "hip": 0.1}),
     "slab": ((4, 8), (2.9, 3.3), (2.7, 2.9), {"flat": 1.0}),
     "house": ((1, 3), (2.8, 3.3), (2.6, 3.0), {"gable": 0.6, "hip": 0.25, "flat": 0.1, "mansard": 0.05}),
     "terrace": ((2, 3), (2.8, 3.1), (2.6, 2.9), {"gable": 0.85, "flat": 0.15}),
@@ -24,7 +25,7 @@ _ROLES: dict[str, tuple[tuple[int, int], tuple[float, float], tuple[float, float
     "tower": ((5, 7), (5.0, 6.0), (4.0, 4.6), {"hip": 1.0}),
     "hall": ((2, 3), (4.5, 5.5), (3.8, 4.4), {"hip": 0.6, "mansard": 0.4}),
 }
-_USES = {"slab": "apartments", "terrace": "house", "shed": "house", "nave": "civic", "tower": "civic", "hall": "civic"}
+_USES = {"rear": "apartments", "slab": "apartments", "terrace": "house", "shed": "house", "nave": "civic", "tower": "civic", "hall": "civic"}
 
 
 def describe(index: int, footprint: shapely.Polygon, role: str, rng: np.random.Generator) -> Building:

@@ -165,7 +165,9 @@ class _Grid:
             cells = [(i - 1, j), (i, j)] if axis == 0 else [(i, j - 1), (i, j)]
             if wanted <= 0 or lines[i if axis == 0 else columns + j].kind == "main":
                 continue
-            if any(self._merged[cell] for cell in cells) or (self._small and center in cells):
+            steps = np.diff(self._u if axis == 0 else self._v)
+            at = i if axis == 0 else j
+            if steps[at - 1] + steps[at] > 168 or any(self._merged[cell] for cell in cells) or (self._small and center in cells):
                 continue
             ends = [(i, j), (i, j + 1)] if axis == 0 else [(i, j), (i + 1, j)]
             if all(self._through(end, 1 - axis) for end in ends):
@@ -192,7 +194,7 @@ class _Grid:
             sides = float(np.diff(self._u)[i]), float(np.diff(self._v)[j])
             axis = int(sides[1] > sides[0])
             pair = [(0, i, j), (0, i + 1, j)] if axis == 1 else [(1, i, j), (1, i, j + 1)]
-            if max(sides) < 82 or rng.random() > 0.4 or not all(edge in edges for edge in pair):
+            if max(sides) < 80 or rng.random() > 0.55 or not all(edge in edges for edge in pair):
                 continue
             ends = []
             for edge in pair:
