@@ -1,7 +1,8 @@
 """GIS alignment: imagery with a wrong georeference, layers in the right place, and the error between them.
 
     scenes/00000/image.tif    GeoTIFF, RGB, 512 x 512 pixels of 0.25 m, north up by its (wrong) georeference
-    scenes/00000/layers.gpkg  roads, sidewalks, buildings, vegetation and crossings, where they really are
+    scenes/00000/layers.gpkg  roads, road_centrelines, sidewalks, crossings, buildings, vegetation and
+                              water, where they really are
     scenes/00000/labels.png   class of each pixel of the image (hloc_ext.city.labels)
     scenes/00000/truth.json   the error, exactly
     splits/train.txt, val.txt, test.txt   numbers of the scenes, by region of the city (west, middle, east)
@@ -43,8 +44,8 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from ...formats.atomic import replacing, write_text
-from .. import layers as vector_layers
 from ..labels import Label
+from ..layers import LAYERS, vector_layers, write_geopackage
 from ..parallel import run_all
 from .files import exist, write_png, write_rows
 from .imagery import Matrix, Mosaic, make_mosaic, north_up, vary
@@ -65,11 +66,12 @@ SHARES = (0.6, 0.2, 0.2)
 #: The centre of a scene is at least so far from the border of the city.
 MARGIN = 75.0
 
-#: Classes of the layers, in the order in which they are painted over each other.
-_LAYERS = {
-    "vegetation": Label.VEGETATION,
-    "sidewalks": Label.SIDEWALK,
+#: Classes of the layers of areas.
+_CLASSES = {
     "roads": Label.ROAD,
+    "sidewalks": Label.SIDEWALK,
+    "vegetation": Label.VEGETATION,
+    "water": Label.WATER,
     "crossings": Label.CROSSING,
     "buildings": Label.BUILDING,
 }
@@ -131,9 +133,9 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
     extent, count, gap = SIZES[size]
     place = Place(extent, seed, CRS, ORIGIN)
     mosaic = make_mosaic(place, output / "city", MOSAIC_PIXEL, workers)
-    layers = vector_layers.city_layers(place.plan)
+    layers = vector_layers(place.plan)
     if not (whole := output / "city" / "layers.gpkg").exists():
-        vector_layers.write_layers(whole, layers)
+        write_geopackage(layers, whole)
     scenes = draw_scenes(mosaic, count, gap, seed)
     missing = [scene for scene in scenes if not exist(_files(output, scene))]
     if missing:
@@ -186,13 +188,13 @@ def _writer(
         image_path, layers_path, labels_path, truth_path = _files(output, scene)
         corners = apply(scene.true_from_pixel, [[0, 0], [IMAGE, 0], [IMAGE, IMAGE], [0, IMAGE]])
         box = shapely.box(*(corners.min(axis=0) - 16 + origin), *(corners.max(axis=0) + 16 + origin))
-        clipped = {name: layer.clip(box) for name, layer in layers.items()}
+        clipped = {name: layer.clip(box, keep_geom_type=True, sort=True) for name, layer in layers.items()}
         if scene.imagery == "ortho":
             image = mosaic.warp(scene.true_from_pixel, IMAGE, IMAGE)
             labels = mosaic.warp_labels(scene.true_from_pixel, IMAGE, IMAGE)
         else:
             image, labels = _paint_layers(clipped, scene, origin, place.seed)
-        vector_layers.write_layers(layers_path, clipped)
+        write_geopackage(clipped, layers_path)
         write_png(labels_path, labels)
         _write_image(image_path, vary(image, place.seed, scene.index), scene, place)
         write_text(truth_path, json.dumps(truth(scene, place.plan.crs, origin), indent=1) + "\n")
@@ -208,7 +210,8 @@ def _paint_layers(
     pixel_from_true = np.asarray(np.linalg.inv(scene.true_from_pixel), np.float64)
     labels, painted = np.zeros((2, IMAGE, IMAGE), np.uint8)
     buildings = np.zeros((IMAGE, IMAGE), np.int32)
-    for name, label in _LAYERS.items():
+    for name in (name for name in LAYERS if name in _CLASSES):
+        label = _CLASSES[name]
         areas = layers[name].geometry.area.to_numpy()
         shapes = shapely.transform(
             layers[name].geometry.to_numpy(), lambda points: apply(pixel_from_true, points - origin)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyproj import Transformer
 from shapely import contains_xy
 
 from ...errors import InputError
 from .. import cache, light, moving, render, sensor, views
+from ..layers import to_wgs84
 from ..mesh import Mesh
 from ..plan import CityPlan, Street
 
@@ -72,10 +72,7 @@ class Place:
 
     def geographic(self, points: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Latitude and longitude (WGS84, degrees) of points of the scene frame, (N, 2) → (N, 2)."""
-        easting, northing = self.projected(points).T
-        transformer = Transformer.from_crs(self.plan.crs, "EPSG:4326", always_xy=True)
-        longitude, latitude = transformer.transform(easting, northing)
-        return np.stack([latitude, longitude], axis=1)
+        return to_wgs84(self.plan, points)
 
     def traffic(self, seed: int, **options: Any) -> Mesh:
         """Cars and people of one moment; `options` as in :func:`~hloc_ext.city.moving.moving_mesh`."""
