@@ -184,11 +184,13 @@ def surfaces(
         minor = width + spread * t
         mx, my, mz = dx + cosine * nx, dy + cosine * ny, dz + cosine * nz
         length = math.sqrt(mx * mx + my * my + mz * mz)
-        major = minor / cosine if length > 1e-6 else minor
-        if length > 1e-6:
-            mx /= length
-            my /= length
-            mz /= length
+        major = minor / cosine
+        if length < 1e-6:  # seen from straight ahead: any direction in the plane
+            mx, my, mz = e1x, e1y, e1z
+            length = math.sqrt(mx * mx + my * my + mz * mz)
+        mx /= length
+        my /= length
+        mz /= length
         a1 = g1x * mx + g1y * my + g1z * mz
         a2 = g2x * mx + g2y * my + g2z * mz
         du, dv = (a1 * du1 + a2 * du2) * major, (a1 * dv1 + a2 * dv2) * major

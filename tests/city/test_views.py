@@ -185,6 +185,17 @@ def test_the_same_seed_gives_the_same_bytes(renderer: Renderer) -> None:
     np.testing.assert_array_equal(pictures[0], again.rgb)
 
 
+def test_textures_are_averaged_over_a_pixel(renderer: Renderer) -> None:
+    # From straight above and slantwise: squares of 1 m merge where a pixel holds many of them.
+    fine, coarse = (ortho(renderer, (-80.0, -80.0, -40.0, -40.0), size, DAY) for size in (0.25, 8.0))
+    assert fine.rgb.std(axis=(0, 1)).min() > 40
+    assert coarse.rgb.std(axis=(0, 1)).max() < 2
+    horizon = photo(renderer, camera(), pose(0, -60), DAY)
+    far = (horizon.depth > 60) & (horizon.label == Label.ROAD)
+    assert far.sum() > 100
+    assert horizon.rgb[far].std(axis=0).max() < 12
+
+
 def test_many_rays_are_followed_in_parts(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = snapshot(renderer)
     monkeypatch.setattr("hloc_ext.city.render._CHUNK", 1000)
