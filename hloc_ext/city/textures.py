@@ -117,7 +117,7 @@ class _Recipe(NamedTuple):
     """How the pictures of a group are made, and how they are shown."""
 
     paint: Callable[[np.random.Generator, int], Picture]
-    count: int
+    number: int
     repeat: bool
     weathering: float
     gloss: float = 0.0
@@ -178,7 +178,7 @@ def make_textures(seed: int, num_signs: int = 96) -> TextureSet:
     """
     textures = []
     for number, (group, recipe) in enumerate(_RECIPES.items()):
-        for index in range(num_signs if group == "sign" else recipe.count):
+        for index in range(num_signs if group == "sign" else recipe.number):
             picture = recipe.paint(np.random.default_rng([seed, number, index]), index)
             size = picture.size
             textures.append(Texture(group, picture.pixels, size, *recipe[2:]))

@@ -21,17 +21,8 @@ COUNTS = {
 }  # fmt: skip
 
 WHOLE = (
-    "window",
-    "window_wide",
-    "door",
-    "shopfront",
-    "garage",
-    "sign",
-    "poster",
-    "graffiti",
-    "traffic_sign",
-    "manhole",
-)
+    "window", "window_wide", "door", "shopfront", "garage", "sign", "poster", "graffiti", "traffic_sign", "manhole",
+)  # fmt: skip
 
 
 def linear(pixels: np.ndarray) -> np.ndarray:

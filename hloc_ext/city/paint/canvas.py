@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .noise import Color, Field, Shape
+from .noise import Field, Shape
 
 #: Shapes are drawn on a picture so many times larger, which is then reduced.
 SCALE = 2
@@ -17,7 +17,7 @@ SCALE = 2
 class Canvas:
     """A picture to draw on; lengths are metres, x to the right and y down from the upper left corner."""
 
-    def __init__(self, shape: Shape, size: tuple[float, float], color: Color | float = 0.0) -> None:
+    def __init__(self, shape: Shape, size: tuple[float, float], color: npt.ArrayLike = 0.0) -> None:
         """Make an even picture.
 
         Args:
@@ -27,8 +27,7 @@ class Canvas:
         """
         self.shape, self.size = shape, size
         self.scale = np.array((shape[1] * SCALE / size[0], shape[0] * SCALE / size[1]))
-        self.grey = np.isscalar(color)
-        channels = () if self.grey else (3,)
+        channels = np.shape(color)
         self.pixels = np.empty((shape[0] * SCALE, shape[1] * SCALE, *channels), np.uint8)
         self.pixels[:] = _bytes(color)
 
@@ -52,7 +51,7 @@ class Canvas:
 
     def line(self, points: npt.ArrayLike, color: npt.ArrayLike, width: float, closed: bool = False) -> None:
         """Draw a polyline (N, 2), `width` metres wide."""
-        thickness = max(int(round(width * float(self.scale.mean()))), 1)
+        thickness = max(round(width * float(self.scale.mean())), 1)
         cv2.polylines(self.pixels, [self._at(points)], closed, self._color(color), thickness, cv2.LINE_8, 4)
 
     def ellipse(
@@ -67,12 +66,28 @@ class Canvas:
         width: float = -1.0,
     ) -> None:
         """Fill an ellipse, or draw its outline or an arc of it, `width` metres wide; angles in degrees."""
-        thickness = -1 if width < 0 else max(int(round(width * float(self.scale.mean()))), 1)
+        thickness = -1 if width < 0 else max(round(width * float(self.scale.mean())), 1)
         axes = tuple(np.maximum(np.rint(np.array((rx, ry)) * self.scale * 16), 1).astype(int).tolist())
         center = tuple(self._at((x, y)).tolist())
         cv2.ellipse(
             self.pixels, center, axes, angle, arc[0], arc[1], self._color(color), thickness, cv2.LINE_8, 4
         )
+
+    def stamp(
+        self, mask: npt.NDArray[np.uint8], box: tuple[float, float, float, float], color: npt.ArrayLike
+    ) -> None:
+        """Draw a mask in a colour, stretched to a box (x0, y0, x1, y1); what lies outside is cut off."""
+        low = np.rint(np.array(box[:2]) * self.scale).astype(int)
+        size = np.maximum(np.rint(np.array(box[2:]) * self.scale).astype(int) - low, 1)
+        fitted = cv2.resize(mask, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
+        x0, y0 = np.maximum(low, 0)
+        x1, y1 = np.minimum(low + size, self.pixels.shape[1::-1])
+        if x1 <= x0 or y1 <= y0:
+            return
+        weight = fitted[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]].astype(np.float32) / 255
+        part = self.pixels[y0:y1, x0:x1]
+        weight = weight.reshape(*weight.shape, *[1] * (part.ndim - 2))
+        part[:] = np.rint(part + (np.clip(color, 0, 255) - part) * weight)
 
     def reduced(self) -> Field:
         """The picture, (H, W, 3) or (H, W), float32."""
@@ -83,6 +98,55 @@ class Canvas:
         return self.reduced() / 255
 
 
+class Overlay(Canvas):
+    """A canvas that remembers where it was drawn on, to be laid over a picture."""
+
+    def __init__(self, shape: Shape, size: tuple[float, float]) -> None:
+        super().__init__(shape, size, (0.0, 0.0, 0.0))
+        self.drawn = Canvas(shape, size, 0.0)
+
+    def rect(self, x0: float, y0: float, x1: float, y1: float, color: npt.ArrayLike) -> None:
+        """See :meth:`Canvas.rect`."""
+        super().rect(x0, y0, x1, y1, color)
+        self.drawn.rect(x0, y0, x1, y1, 255)
+
+    def polygon(self, points: npt.ArrayLike, color: npt.ArrayLike) -> None:
+        """See :meth:`Canvas.polygon`."""
+        super().polygon(points, color)
+        self.drawn.polygon(points, 255)
+
+    def line(self, points: npt.ArrayLike, color: npt.ArrayLike, width: float, closed: bool = False) -> None:
+        """See :meth:`Canvas.line`."""
+        super().line(points, color, width, closed)
+        self.drawn.line(points, 255, width, closed)
+
+    def ellipse(
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        color: npt.ArrayLike,
+        angle: float = 0.0,
+        arc: tuple[float, float] = (0.0, 360.0),
+        width: float = -1.0,
+    ) -> None:
+        """See :meth:`Canvas.ellipse`."""
+        super().ellipse(x, y, rx, ry, color, angle, arc, width)
+        self.drawn.ellipse(x, y, rx, ry, 255, angle, arc, width)
+
+    def stamp(
+        self, mask: npt.NDArray[np.uint8], box: tuple[float, float, float, float], color: npt.ArrayLike
+    ) -> None:
+        """See :meth:`Canvas.stamp`."""
+        super().stamp(mask, box, color)
+        self.drawn.stamp(mask, box, 255)
+
+    def over(self, picture: Field, light: float = 1.0) -> Field:
+        """The picture with what was drawn over it, brighter or darker by a factor."""
+        return picture * (1 - self.drawn.mask())[..., None] + self.reduced() * np.float32(light)
+
+
 def _bytes(color: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """A colour as stored."""
     return np.clip(np.asarray(color, float), 0, 255).astype(np.uint8)
@@ -90,13 +154,15 @@ def _bytes(color: npt.ArrayLike) -> npt.NDArray[np.uint8]:
 
 def blurred(picture: Field, sigma: float) -> Field:
     """Gaussian blur of a picture with a border."""
-    return cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    picture = picture.astype(np.float32, copy=False)
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def shifted(field: Field, dx: int, dy: int) -> Field:
     """A picture moved by whole pixels, its border repeated."""
     matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-    return cv2.warpAffine(field, matrix, field.shape[1::-1], flags=0, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(field, matrix, field.shape[1::-1], flags=0, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
 def ramp(shape: Shape, top: float, bottom: float) -> Field:
@@ -124,7 +190,7 @@ _HUES = (
 
 def random_color(
     rng: np.random.Generator, saturation: float = 0.6, value: tuple[float, float] = (0.3, 0.85)
-) -> Color:
+) -> npt.NDArray[np.float64]:
     """An RGB colour as paints have: many are nearly grey, few are violet.
 
     Args:
@@ -138,5 +204,4 @@ def random_color(
     chroma = saturation * limits[chosen] * rng.uniform(0.1, 1.0)
     rgb = np.clip(np.abs((hue + np.array((0, 4, 2))) % 6 - 3) - 1, 0, 1)
     level = 255 * rng.uniform(*value)
-    red, green, blue = (level * (1 - chroma + chroma * rgb)).tolist()
-    return red, green, blue
+    return level * (1 - chroma + chroma * rgb)

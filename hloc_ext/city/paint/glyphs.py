@@ -113,7 +113,7 @@ class Script:
         self.letters = [letter(rng) for _ in range(18)] if self.invented else []
 
     def mask(self, rng: np.random.Generator, text: str, height: int) -> npt.NDArray[np.uint8]:
-        """A mask of a text with letters `height` pixels high, cropped, 0 or 255; words differ by their letters."""
+        """A mask of a text with letters `height` pixels high, cropped, 0 or 255."""
         if self.invented:
             return self._invented(rng, text, height)
         text = text.upper() if self.upper else text.capitalize()
@@ -149,25 +149,6 @@ def _cropped(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def paste(
-    canvas: Canvas, mask: npt.NDArray[np.uint8], box: tuple[float, float, float, float], color: npt.ArrayLike
-) -> None:
-    """Draw a mask in a colour, stretched to a box (x0, y0, x1, y1), metres; what lies outside is cut off."""
-    low = np.rint(np.array(box[:2]) * canvas.scale).astype(int)
-    high = np.rint(np.array(box[2:]) * canvas.scale).astype(int)
-    size = np.maximum(high - low, 1)
-    fitted = cv2.resize(mask, tuple(size.tolist()), interpolation=cv2.INTER_AREA)
-    x0, y0 = np.maximum(low, 0)
-    x1, y1 = np.minimum(low + size, canvas.pixels.shape[1::-1])
-    if x1 <= x0 or y1 <= y0:
-        return
-    weight = fitted[y0 - low[1] : y1 - low[1], x0 - low[0] : x1 - low[0]].astype(np.float32) / 255
-    part = canvas.pixels[y0:y1, x0:x1]
-    if not canvas.grey:
-        weight = weight[..., None]
-    part[:] = np.rint(part + (np.clip(color, 0, 255) - part) * weight)
-
-
 def write(
     canvas: Canvas,
     rng: np.random.Generator,
@@ -184,7 +165,7 @@ def write(
     extent *= min(room / extent)
     x = box[0] + align * (room[0] - extent[0])
     y = box[1] + 0.5 * (room[1] - extent[1])
-    paste(canvas, mask, (x, y, x + extent[0], y + extent[1]), color)
+    canvas.stamp(mask, (x, y, x + extent[0], y + extent[1]), color)
 
 
 def lines_of_text(

@@ -19,6 +19,7 @@ from .noise import (
     masonry,
     patches,
     relief,
+    ripples,
     specks,
     step,
     voronoi,
@@ -96,7 +97,7 @@ def paving(rng: np.random.Generator, number: int) -> Picture:
 
 def _slabs(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
     """Square slabs of 50 cm, staggered."""
-    warp = tuple(0.5 * fractal(rng, shape, 1.0, shortest=8) for _ in range(2))
+    warp = ripples(rng, shape, 0.5, shortest=8)
     offsets = np.arange(8) % 2 * 32 + rng.normal(0, 0.7, 8)
     return masonry(np.arange(8) * 64.0, [np.arange(8) * 64.0] * 8, offsets, shape, warp, 2.0)
 
@@ -104,7 +105,7 @@ def _slabs(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
 def _running(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
     """Blocks of 20 cm x 10 cm, or 40 cm x 20 cm, in running bond."""
     columns, rows = (8, 16) if kind == 1 else (16, 32)
-    warp = tuple(0.5 * fractal(rng, shape, 1.0, shortest=6) for _ in range(2))
+    warp = ripples(rng, shape, 0.5)
     wide = 512 / columns
     joints = []
     for _ in range(rows):
@@ -118,7 +119,7 @@ def _running(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
 def _herringbone(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
     """Bricks of 20 cm x 10 cm, at right angles to each other."""
     unit = 16
-    warp = [0.4 * fractal(rng, shape, 1.0, shortest=6) for _ in range(2)]
+    warp = ripples(rng, shape, 0.4)
     yy, xx = np.indices(shape, dtype=np.float32)
     x, y = (xx + 0.5 + warp[0]) % shape[1], (yy + 0.5 + warp[1]) % shape[0]
     column, row = (x // unit).astype(int), (y // unit).astype(int)
@@ -145,7 +146,7 @@ def _granite(rng: np.random.Generator, shape: Shape, kind: int) -> Cells:
     for _ in rows:
         edges = np.concatenate([[0], np.cumsum(rng.uniform(60, 130, 5))])
         joints.append(edges[:-1] * (512 / edges[-1]))
-    warp = tuple(1.2 * fractal(rng, shape, 1.0, shortest=8) for _ in range(2))
+    warp = ripples(rng, shape, 1.2, shortest=8)
     return masonry(rows, joints, rng.uniform(0, 512, len(rows)), shape, warp, 4.0)
 
 
@@ -160,7 +161,7 @@ def cobble(rng: np.random.Generator, number: int) -> Picture:
         for _ in rows:
             edges = np.concatenate([[0], np.cumsum(rng.uniform(18, 34, 19))])
             joints.append(edges[:-1] * (512 / edges[-1]))
-        warp = tuple(1.6 * fractal(rng, shape, 1.0, longest=200, shortest=6) for _ in range(2))
+        warp = ripples(rng, shape, 1.6, longest=200)
         cells = masonry(rows, joints, rng.uniform(0, 512, 22), shape, warp, 7.0)
     each = np.array((128, 122, 118)) * np.exp(rng.normal(0, 0.15, (cells.count, 1)))
     each = each + rng.normal(0, 5, (cells.count, 1)) * (1.0, 0.1, -0.9)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-Field = npt.NDArray[np.float32]
+Field = npt.NDArray[np.floating[Any]]
 Color = tuple[float, float, float]
 Shape = tuple[int, int]
 
@@ -77,6 +79,19 @@ def fractal(
     return field / field.std()
 
 
+def ripples(
+    rng: np.random.Generator,
+    shape: Shape,
+    amount: float,
+    slope: float = 1.0,
+    longest: float = 0.0,
+    shortest: float = 6.0,
+) -> tuple[Field, Field]:
+    """Tileable displacements in x and y, of `amount` pixels (standard deviation), as of uneven joints."""
+    first = fractal(rng, shape, slope, longest, shortest)
+    return amount * first, amount * fractal(rng, shape, slope, longest, shortest)
+
+
 def step(values: npt.NDArray[np.floating], low: float, high: float) -> Field:
     """0 up to `low`, 1 from `high` on, smooth between."""
     t = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
@@ -84,7 +99,7 @@ def step(values: npt.NDArray[np.floating], low: float, high: float) -> Field:
 
 
 def patches(field: Field, cover: float, softness: float = 0.15) -> Field:
-    """Mask, 0 to 1, of the highest parts of a noise: those that cover a share of it; edges as wide as `softness`."""
+    """Mask, 0 to 1, of the highest parts of a noise, which cover a share of it; `softness` of their edges."""
     threshold = float(np.quantile(field[::4, ::4], 1 - cover))
     return step(field, threshold - softness, threshold + softness)
 
@@ -96,7 +111,7 @@ def wrapped_blur(field: npt.NDArray[np.floating], sigma: float) -> Field:
     padded = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_WRAP)
     blurred = cv2.GaussianBlur(padded, (0, 0), sigma / 8)
     large = cv2.resize(blurred, None, fx=8, fy=8, interpolation=cv2.INTER_LINEAR)
-    return large[8 * pad : -8 * pad, 8 * pad : -8 * pad]
+    return np.asarray(large, np.float32)[8 * pad : -8 * pad, 8 * pad : -8 * pad]
 
 
 def relief(height: Field, strength: float = 1.0) -> Field:
@@ -115,7 +130,7 @@ def colored(shape: Shape, color: Color) -> Field:
     return np.broadcast_to(np.array(color, np.float32), (*shape, 3)).copy()
 
 
-def spread(image: npt.NDArray[np.generic], points: npt.NDArray[np.integer], value: object) -> None:
+def spread(image: npt.NDArray[Any], points: npt.NDArray[np.integer], value: npt.ArrayLike) -> None:
     """Set pixels at integer points (N, 2), which wrap around."""
     image[points[:, 1] % image.shape[0], points[:, 0] % image.shape[1]] = value
 
@@ -170,7 +185,8 @@ def specks(rng: np.random.Generator, shape: Shape, count: int, radius: tuple[flo
     return np.roll(mask, rng.integers(0, shape[0], 2), (0, 1)).astype(np.float32) / 255
 
 
-class Cells(NamedTuple):
+@dataclass(frozen=True)
+class Cells:
     """A tileable picture cut into cells.
 
     Attributes:
@@ -203,8 +219,8 @@ def voronoi(points: npt.NDArray[np.floating], shape: Shape) -> Cells:
     inner = np.ones(index.shape, np.uint8)
     inner[:, :-1] &= index[:, :-1] == index[:, 1:]
     inner[:-1] &= index[:-1] == index[1:]
-    edge = cv2.distanceTransform(inner, cv2.DIST_L2, 5)[pad:-pad, pad:-pad]
-    return Cells(index[pad:-pad, pad:-pad], edge, len(points))
+    edge = np.asarray(cv2.distanceTransform(inner, cv2.DIST_L2, 5), np.float32)
+    return Cells(index[pad:-pad, pad:-pad], edge[pad:-pad, pad:-pad], len(points))
 
 
 def jittered(
@@ -219,7 +235,7 @@ def jittered(
 
 def masonry(
     rows: npt.NDArray[np.floating],
-    joints: list[npt.NDArray[np.floating]],
+    joints: Sequence[Field],
     offsets: npt.ArrayLike,
     shape: Shape,
     warp: tuple[Field, Field] | None = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import rooms
-from .canvas import Canvas, blurred, ramp, random_color, shifted
+from .canvas import Canvas, Overlay, blurred, ramp, random_color, shifted
 from .glyphs import lines_of_text
 from .noise import Color, Field, Picture, Shape, blend, finish, fractal, patches, specks, step
 
@@ -74,9 +74,9 @@ def glazed(
     if kind == "drapes" and rng.random() < 0.5:
         picture = rooms.dress(rng, picture, size, "net")
     if rng.random() < clutter:
-        things, mask = Canvas(shape, size, (0.0, 0.0, 0.0)), Canvas(shape, size, 0.0)
-        rooms.sill_things(rng, things, mask, size[1] * 0.96)
-        picture = blend(picture, things.reduced() * 0.8, mask.mask())
+        things = Overlay(shape, size)
+        rooms.sill_things(rng, things, size[1] * 0.96)
+        picture = things.over(picture, 0.8)
     strength = rng.uniform(0.08, 0.42) * ramp(shape, 1.25, 0.75)
     mirrored = rooms.reflection(rng, shape, size)
     picture = picture * 0.86 * (1 - strength)[..., None] + mirrored * strength[..., None]
@@ -127,30 +127,24 @@ def _window(rng: np.random.Generator, shape: Shape, size: tuple[float, float], k
 def _front(rng: np.random.Generator, picture: Field, size: tuple[float, float]) -> Field:
     """Add a sill and, to some windows, a flower box, a grating or a fan before them."""
     width, height = size
-    shape = picture.shape[:2]
-    layer, mask = Canvas(shape, size, (0.0, 0.0, 0.0)), Canvas(shape, size, 0.0)
+    layer = Overlay((picture.shape[0], picture.shape[1]), size)
     sill = np.array(((156, 150, 140), (176, 172, 164), (120, 96, 84), (110, 116, 122))[rng.integers(0, 4)])
     bevelled(layer, (0, height - 0.07, width, height), sill, 0.014)
-    mask.rect(0, height - 0.07, width, height, 255)
     chance = rng.random()
-    if chance < 0.14:
+    if chance < 0.1:
         top = height - rng.uniform(0.2, 0.26)
-        box = np.array(random_color(rng, 0.5, (0.25, 0.65)))
+        box = random_color(rng, 0.5, (0.25, 0.65))
         bevelled(layer, (0.08 * width, top, 0.92 * width, height - 0.03), box, 0.014)
-        mask.rect(0.08 * width, top, 0.92 * width, height - 0.03, 255)
         for _ in range(int(rng.integers(8, 14) * max(width, 1))):
-            rooms.sill_plant(rng, layer, mask, rng.uniform(0.1, 0.9) * width, top)
-    elif chance < 0.2:
+            rooms.plant(rng, layer, rng.uniform(0.1, 0.9) * width, top)
+    elif chance < 0.16:
         pitch = rng.uniform(0.1, 0.16)
         for x in np.arange(pitch / 2, width, pitch):
             layer.rect(x, 0, x + 0.016, height, (58, 57, 56))
-            mask.rect(x, 0, x + 0.016, height, 255)
         for y in (0.15 * height, 0.5 * height, 0.85 * height):
             layer.rect(0, y, width, y + 0.02, (66, 64, 62))
-            mask.rect(0, y, width, y + 0.02, 255)
-    over = mask.mask()
-    picture = picture * (1 - 0.4 * blurred(shifted(over, 3, 5), 2.0))[..., None]
-    return blend(picture, layer.reduced(), over)
+    shadow = blurred(shifted(layer.drawn.mask(), 3, 5), 2.0)
+    return layer.over(picture * (1 - 0.4 * shadow)[..., None])
 
 
 def window(rng: np.random.Generator, number: int) -> Picture:
@@ -202,7 +196,7 @@ def door(rng: np.random.Generator, number: int) -> Picture:
     """Entrance: one or two leaves, fanlight, handle, letter box, house number, doorbells; 1.2 m x 2.3 m."""
     shape, size = (512, 256), (1.2, 2.3)
     width, height = size
-    color = np.array(random_color(rng, 0.6, (0.18, 0.55)))
+    color = random_color(rng, 0.6, (0.18, 0.55))
     if number % 3 == 0:
         color = np.array((116, 80, 54)) * rng.uniform(0.6, 1.2)
     frame_color = color * 0.85 if rng.random() < 0.5 else np.array(_FRAMES[rng.integers(0, len(_FRAMES))])
@@ -256,9 +250,9 @@ def _fittings(rng: np.random.Generator, canvas: Canvas, x: float, width: float, 
         plate = np.array(((226, 224, 214), (38, 60, 120), (36, 36, 38))[rng.integers(0, 3)])
         canvas.rect(nx, ny, nx + 0.15, ny + 0.11, plate)
         lines_of_text(canvas, rng, (nx + 0.02, ny + 0.02, nx + 0.13, ny + 0.1), 0.07, 255 - plate)
-    for _ in range(int(rng.integers(0, 4))):
+    for _ in range(int(rng.choice([0, 0, 0, 1, 2]))):
         px, py = rng.uniform(0.12, 0.7) * width, bottom - rng.uniform(0.5, 1.6)
-        paper = np.array(random_color(rng, 0.3, (0.65, 0.9)))
+        paper = random_color(rng, 0.3, (0.65, 0.9))
         w, h = rng.uniform(0.07, 0.2, 2)
         canvas.rect(px, py, px + w, py + h, paper)
         lines_of_text(canvas, rng, (px + 0.01, py + 0.01, px + w - 0.01, py + h - 0.01), 0.022, (50, 48, 52))
@@ -273,7 +267,7 @@ def _fittings(rng: np.random.Generator, canvas: Canvas, x: float, width: float, 
 def garage(rng: np.random.Generator, number: int) -> Picture:
     """Garage door or gate: ribbed, boarded, cassettes or roller shutter; 2.6 m x 2.4 m."""
     shape, size = (256, 256), (2.6, 2.4)
-    color = np.array(random_color(rng, 0.35, (0.35, 0.75)))
+    color = random_color(rng, 0.35, (0.35, 0.75))
     canvas = Canvas(shape, size, color * 0.7)
     inner: Box = (0.08, 0.08, 2.52, 2.38)
     bevelled(canvas, inner, color, 0.016)

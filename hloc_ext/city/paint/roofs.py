@@ -13,6 +13,7 @@ from .noise import (
     masonry,
     patches,
     relief,
+    ripples,
     specks,
     step,
     voronoi,
@@ -31,7 +32,7 @@ def roof_tile(rng: np.random.Generator, number: int) -> Picture:
     offsets = np.array([(row % 2) * wide / 2 if staggered else 0.0 for row in range(count)])
     offsets += rng.normal(0, wide * 0.02, count)
     joints = [np.arange(columns) * wide for _ in range(count)]
-    warp = tuple(0.8 * fractal(rng, shape, 0.9, shortest=5) for _ in range(2))
+    warp = ripples(rng, shape, 0.8, 0.9, shortest=5)
     cells = masonry(np.arange(count) * tall, joints, offsets, shape, warp, 2.0)
     each = np.array(_TILES[profile]) * np.exp(rng.normal(0, 0.12, (cells.count, 1)))
     each = each + rng.normal(0, 5, (cells.count, 1)) * (1.0, 0.2, -0.6)

@@ -5,41 +5,41 @@ from __future__ import annotations
 import numpy as np
 
 from . import rooms, signs
-from .canvas import Canvas, blurred, ramp, random_color, shifted
+from .canvas import Canvas, Overlay, blurred, ramp, random_color, shifted
 from .glyphs import Script, emblem, lines_of_text, word, write
 from .noise import Field, Picture, blend, finish, fractal, patches, specks
 from .openings import Box, bevelled
 
 _SIZE = (4.0, 3.0)
+_LETTERS = ((228, 224, 212), (214, 176, 60), (178, 44, 40), (40, 44, 60))
 _DISPLAYS = ("shelves", "mannequins", "crates", "cafe", "pictures", "lamps", "books", "mixed")
 
 
 def shopfront(rng: np.random.Generator, number: int) -> Picture:
     """Shop window with its door, about 4 m x 3 m; some are closed by a shutter."""
     shape = (512, 512) if number % 4 == 0 else (256, 512)
-    color = np.array(random_color(rng, 0.6, (0.16, 0.6)))
+    color = random_color(rng, 0.6, (0.16, 0.6))
     if rng.random() < 0.3:
         color = np.array(((62, 62, 64), (150, 150, 148), (196, 192, 184))[rng.integers(0, 3)], float)
     canvas, glass = Canvas(shape, _SIZE, color), Canvas(shape, _SIZE, 0.0)
     bevelled(canvas, (0, 0, *_SIZE), color, 0.02)
     panes, door = _layout(rng, canvas, glass, color)
-    inside = Canvas(shape, _SIZE, np.array(random_color(rng, 0.35, (0.14, 0.4))))
+    inside = Canvas(shape, _SIZE, random_color(rng, 0.35, (0.14, 0.4)))
     _interior(rng, inside)
     for box in panes:
         _display(rng, inside, box, _DISPLAYS[(number + int(rng.integers(0, 2)) * 3) % len(_DISPLAYS)])
-    view = blurred(inside.reduced(), 0.6)
-    view *= (1 + 0.06 * fractal(rng, shape, 1.2))[..., None]
+    view = _lit(rng, inside.reduced())
     mask = glass.mask()
     view *= (1 - 0.45 * blurred(shifted(1 - mask, 4, 7), 3.5))[..., None]
     strength = rng.uniform(0.1, 0.34) * ramp(shape, 1.2, 0.8)
     mirrored = rooms.reflection(rng, shape, (4.0, 3.0))
     view = view * (1 - strength)[..., None] + mirrored * strength[..., None]
-    stickers, cover = Canvas(shape, _SIZE, (0.0, 0.0, 0.0)), Canvas(shape, _SIZE, 0.0)
-    _on_glass(rng, stickers, cover, panes, door)
-    view = blend(view, stickers.reduced(), cover.mask())
+    stickers = Overlay(shape, _SIZE)
+    _on_glass(rng, stickers, panes, door)
+    view = stickers.over(view)
     picture = blend(canvas.reduced(), view, mask)
     if number % 12 == 7:
-        picture = _shutter(rng, picture, panes + [door], full=True)
+        picture = _shutter(rng, picture, [*panes, door], full=True)
     elif number % 12 == 10:
         picture = _shutter(rng, picture, panes[:1], full=True)
     grime = patches(fractal(rng, shape, 1.4) + ramp(shape, -1.3, 1.2), 0.15, 0.7)
@@ -47,6 +47,17 @@ def shopfront(rng: np.random.Generator, number: int) -> Picture:
     picture *= (1 - 0.15 * specks(rng, shape, 50, (0.5, 1.5)) + 0.015 * fractal(rng, shape, 0.5))[..., None]
     picture *= (1 - 0.4 * np.exp(-ramp(shape, 0, 3) / 0.1))[..., None]
     return finish(picture, _SIZE)
+
+
+def _lit(rng: np.random.Generator, view: Field) -> Field:
+    """Light a flat drawing of a room as if things were solid: bright edges above, shadows, pools of light."""
+    shape = (view.shape[0], view.shape[1])
+    grey = blurred(view.mean(2), 0.7)
+    edges = np.clip(grey - shifted(grey, 2, 3), -40, 40)
+    cast = blurred(np.clip(shifted(grey, 4, 6) - grey, 0, 50), 3.0)
+    pools = ramp(shape, 1.3, 0.85) * (1 + 0.12 * fractal(rng, shape, 2.2, longest=220))
+    view = blurred(view + (0.25 * edges - 0.5 * cast)[..., None], 0.55)
+    return np.clip(view, 5, 245) * (pools * (1 + 0.03 * fractal(rng, shape, 1.0)))[..., None]
 
 
 def _layout(
@@ -99,7 +110,7 @@ def _riser(rng: np.random.Generator, canvas: Canvas, box: Box, color: np.ndarray
         for x in np.arange(x0, x1 - 0.1, 0.7):
             bevelled(canvas, (x + 0.04, y0 + 0.03, min(x + 0.66, x1), y1 - 0.05), color * 0.95, 0.018)
     elif kind == 1:
-        tile = np.array(random_color(rng, 0.5, (0.3, 0.8)))
+        tile = random_color(rng, 0.5, (0.3, 0.8))
         for y in np.arange(y0, y1, 0.1):
             for x in np.arange(x0, x1, 0.1):
                 canvas.rect(x, y, min(x + 0.092, x1), y + 0.092, tile * rng.uniform(0.8, 1.15))
@@ -119,19 +130,16 @@ def _interior(rng: np.random.Generator, canvas: Canvas) -> None:
     for x in np.arange(rng.uniform(0.1, 0.5), 4, rng.uniform(0.5, 1.0)):
         y = rng.uniform(0.3, 0.5)
         canvas.ellipse(x, y, 0.07, 0.05, (240, 226, 190))
-        canvas.ellipse(x, y + 0.25, 0.2, 0.3, ground * 1.25)
     canvas.rect(0, 2.2, 4, 3.0, ground * 0.7)
     for _ in range(int(rng.integers(3, 7))):
         x, y = rng.uniform(0, 3.8), rng.uniform(0.6, 1.7)
         w, h = rng.uniform(0.3, 1.0), rng.uniform(0.3, 0.8)
-        canvas.rect(x, y, x + w, y + h, np.array(random_color(rng, 0.6, (0.2, 0.6))))
-        for k in range(int(rng.integers(2, 9))):
+        canvas.rect(x, y, x + w, y + h, random_color(rng, 0.6, (0.2, 0.6)))
+        for _ in range(int(rng.integers(2, 9))):
             bx, by = x + rng.uniform(0, w - 0.1), y + rng.uniform(0, h - 0.1)
-            canvas.rect(
-                bx, by, bx + 0.1, by + rng.uniform(0.06, 0.16), np.array(random_color(rng, 0.8, (0.3, 0.8)))
-            )
+            canvas.rect(bx, by, bx + 0.1, by + rng.uniform(0.06, 0.16), random_color(rng, 0.8, (0.3, 0.8)))
     for _ in range(int(rng.integers(0, 3))):
-        _figure(rng, canvas, rng.uniform(0.3, 3.7), 2.3, 1.5, np.array(random_color(rng, 0.6, (0.15, 0.5))))
+        _figure(rng, canvas, rng.uniform(0.3, 3.7), 2.3, 1.5, random_color(rng, 0.6, (0.15, 0.5)))
 
 
 def _figure(
@@ -140,7 +148,7 @@ def _figure(
     """Draw a person or a mannequin in clothes, standing."""
     skin = np.array(((196, 160, 136), (214, 206, 196), (98, 74, 60), (60, 60, 62))[rng.integers(0, 4)])
     head, hip, shoulder = base - tall * 0.93, base - tall * 0.48, base - tall * 0.82
-    second = np.array(random_color(rng, 0.7, (0.15, 0.75)))
+    second = random_color(rng, 0.7, (0.15, 0.75))
     half, lean = tall * 0.13, rng.uniform(-0.04, 0.04)
     if rng.random() < 0.4:
         flare = half * rng.uniform(1.2, 2.2)
@@ -179,7 +187,7 @@ def _figure(
             head - tall * 0.035,
             tall * 0.056,
             tall * 0.045,
-            np.array(random_color(rng, 0.4, (0.1, 0.5))),
+            random_color(rng, 0.4, (0.1, 0.5)),
         )
 
 
@@ -189,14 +197,14 @@ def _display(rng: np.random.Generator, canvas: Canvas, box: Box, kind: str) -> N
     if kind == "mixed":
         kind = _DISPLAYS[rng.integers(0, len(_DISPLAYS) - 1)]
     if kind in ("mannequins", "lamps", "pictures") and rng.random() < 0.7:
-        back = np.array(random_color(rng, 0.5, (0.25, 0.75)))
+        back = random_color(rng, 0.5, (0.25, 0.75))
         canvas.rect(x0, y0 + rng.uniform(0, 0.5), x1, y1, back)
     if kind in ("shelves", "books"):
         _shelves(rng, canvas, box, upright=kind == "books")
     elif kind == "mannequins":
         x = x0 + 0.3
         while x < x1 - 0.2:
-            color = np.array(random_color(rng, 0.8, (0.2, 0.85)))
+            color = random_color(rng, 0.8, (0.2, 0.85))
             _figure(rng, canvas, x, y1 - 0.08, rng.uniform(1.45, 1.75), color)
             x += rng.uniform(0.5, 0.9)
     elif kind == "crates":
@@ -207,12 +215,12 @@ def _display(rng: np.random.Generator, canvas: Canvas, box: Box, kind: str) -> N
         for _ in range(int(6 * (x1 - x0)) + 2):
             w, h = rng.uniform(0.2, 0.6, 2)
             x, y = rng.uniform(x0, max(x1 - w, x0 + 0.01)), rng.uniform(y0, y1 - h)
-            canvas.rect(x, y, x + w, y + h, np.array(random_color(rng, 0.4, (0.2, 0.7))))
+            canvas.rect(x, y, x + w, y + h, random_color(rng, 0.4, (0.2, 0.7)))
             signs.miniature(rng, canvas, (x + 0.03, y + 0.03, x + w - 0.03, y + h - 0.03))
     else:
         for _ in range(int(5 * (x1 - x0)) + 2):
             x, y = rng.uniform(x0, x1), rng.uniform(y0 + 0.3, y1 - 0.5)
-            color = np.array(random_color(rng, 0.5, (0.6, 0.92)))
+            color = random_color(rng, 0.5, (0.6, 0.92))
             r = rng.uniform(0.08, 0.22)
             canvas.line([[x, y0], [x, y]], (40, 40, 40), 0.012)
             canvas.polygon([[x - 0.4 * r, y], [x + 0.4 * r, y], [x + r, y + r], [x - r, y + r]], color)
@@ -226,16 +234,16 @@ def _display(rng: np.random.Generator, canvas: Canvas, box: Box, kind: str) -> N
 
 def _thing(rng: np.random.Generator, canvas: Canvas, x: float, base: float, w: float) -> None:
     """Draw a box, a bottle, a vase, a bag or a card with a price, standing at `base`."""
-    kind, color = rng.integers(0, 5), np.array(random_color(rng, 0.85, (0.25, 0.9)))
+    kind, color = rng.integers(0, 5), random_color(rng, 0.85, (0.25, 0.9))
     h = rng.uniform(0.12, 0.4)
     if kind == 0:
         canvas.rect(x, base - h, x + w, base, color)
         canvas.rect(x + 0.75 * w, base - h, x + w, base, color * 0.7)
-        emblem(canvas, rng, x + 0.38 * w, base - 0.5 * h, 0.3 * min(w, h), np.array(random_color(rng)), color)
+        emblem(canvas, rng, x + 0.38 * w, base - 0.5 * h, 0.3 * min(w, h), random_color(rng), color)
     elif kind == 1:
         for k in range(max(int(w / 0.08), 1)):
             bx, tall = x + 0.08 * k + 0.035, h * rng.uniform(0.7, 1.1)
-            tone = np.array(random_color(rng, 0.8, (0.2, 0.8)))
+            tone = random_color(rng, 0.8, (0.2, 0.8))
             canvas.rect(bx - 0.028, base - 0.65 * tall, bx + 0.028, base, tone)
             canvas.rect(bx - 0.01, base - tall, bx + 0.01, base - 0.6 * tall, tone * 0.8)
             canvas.rect(bx - 0.026, base - 0.45 * tall, bx + 0.026, base - 0.2 * tall, (222, 214, 196))
@@ -256,7 +264,7 @@ def _thing(rng: np.random.Generator, canvas: Canvas, x: float, base: float, w: f
 def _shelves(rng: np.random.Generator, canvas: Canvas, box: Box, upright: bool) -> None:
     """Draw shelves full of things."""
     x0, y0, x1, y1 = box
-    plank = np.array(random_color(rng, 0.4, (0.3, 0.8)))
+    plank = random_color(rng, 0.4, (0.3, 0.8))
     pitch = rng.uniform(0.3, 0.48)
     canvas.rect(x0, y0, x1, y1, plank * rng.uniform(0.3, 0.6))
     for y in np.arange(y1 - pitch, y0 + 0.15, -pitch):
@@ -266,7 +274,7 @@ def _shelves(rng: np.random.Generator, canvas: Canvas, box: Box, upright: bool) 
         while x < x1 - 0.05:
             if upright:
                 w, tall = rng.uniform(0.03, 0.07), rng.uniform(0.5, 0.85) * pitch
-                color = np.array(random_color(rng, 0.8, (0.2, 0.9)))
+                color = random_color(rng, 0.8, (0.2, 0.9))
                 canvas.rect(x, y - tall, x + w, y, color)
                 canvas.rect(x + 0.2 * w, y - 0.8 * tall, x + 0.8 * w, y - 0.6 * tall, 235 - color * 0.7)
                 x += w + (0.2 if rng.random() < 0.08 else 0.004)
@@ -278,13 +286,13 @@ def _shelves(rng: np.random.Generator, canvas: Canvas, box: Box, upright: bool) 
 
 def _crates(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     """Draw rising crates of fruit with price cards."""
-    x0, y0, x1, y1 = box
+    x0, _, x1, y1 = box
     for row in range(4):
         y = y1 - 0.3 * (3 - row) - 0.55 + 0.3
         x = x0
         while x < x1 - 0.2:
             w = rng.uniform(0.35, 0.55)
-            color = np.array(random_color(rng, 0.9, (0.45, 0.9)))
+            color = random_color(rng, 0.9, (0.45, 0.9))
             canvas.rect(x, y, x + w - 0.02, y + 0.25, (138, 108, 74))
             for _ in range(34):
                 fx, fy = x + rng.uniform(0.03, w - 0.05), y + rng.uniform(-0.02, 0.14)
@@ -304,7 +312,7 @@ def _tables(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     _shelves(rng, canvas, (x0, y0, x1, y0 + 0.55 * (y1 - y0)), upright=False)
     for x in np.arange(x0 + 0.35, x1, rng.uniform(0.7, 1.0)):
         if rng.random() < 0.6:
-            _figure(rng, canvas, x - 0.3, y1 + 0.35, 1.5, np.array(random_color(rng, 0.7, (0.2, 0.7))))
+            _figure(rng, canvas, x - 0.3, y1 + 0.35, 1.5, random_color(rng, 0.7, (0.2, 0.7)))
         canvas.line([[x, y1 - 0.55], [x, y1]], (50, 46, 42), 0.04)
         canvas.ellipse(x, y1 - 0.55, 0.32, 0.05, (132, 98, 66))
         for _ in range(3):
@@ -313,29 +321,23 @@ def _tables(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
         canvas.ellipse(x, y0 + 0.42, 0.12, 0.09, (238, 214, 160))
 
 
-def _on_glass(rng: np.random.Generator, canvas: Canvas, mask: Canvas, panes: list[Box], door: Box) -> None:
-    """Draw letters, posters and stickers on the panes; `mask` gets 255 where they are."""
+def _on_glass(rng: np.random.Generator, canvas: Canvas, panes: list[Box], door: Box) -> None:
+    """Draw letters, posters and stickers on the panes."""
     for x0, y0, x1, y1 in panes:
         if rng.random() < 0.6:
-            color = np.array(
-                ((228, 224, 212), (214, 176, 60), (178, 44, 40), (40, 44, 60))[rng.integers(0, 4)]
-            )
-            script, text = Script(rng), word(rng)
+            color = _LETTERS[rng.integers(0, len(_LETTERS))]
             y = rng.uniform(y0 + 0.08, y0 + 0.6 * (y1 - y0))
             box = (x0 + 0.08, y, x1 - 0.08, y + rng.uniform(0.16, 0.42))
-            state = int(rng.integers(0, 2**31))
-            write(canvas, np.random.default_rng(state), script, text, box, color)
-            write(mask, np.random.default_rng(state), script, text, box, 255.0)
+            write(canvas, rng, Script(rng), word(rng), box, color)
         for _ in range(int(rng.integers(0, 3))):
             w = rng.uniform(0.25, 0.5)
-            x, y = rng.uniform(x0, max(x1 - w, x0 + 0.02)), rng.uniform(y0, max(y1 - 1.4 * w, y0 + 0.02))
-            mask.rect(x, y, x + w, y + 1.35 * w, 255)
+            x = rng.uniform(x0, max(x1 - w, x0 + 0.02))
+            y = rng.uniform(y0, max(y1 - 1.4 * w, y0 + 0.02))
             signs.miniature(rng, canvas, (x, y, x + w, y + 1.35 * w))
     for _ in range(int(rng.integers(2, 6))):
         w = rng.uniform(0.08, 0.2)
         x, y = rng.uniform(door[0], max(door[2] - w, door[0] + 0.01)), rng.uniform(door[1] + 0.4, 1.8)
-        mask.rect(x, y, x + w, y + w, 255)
-        paper = np.array(random_color(rng, 0.7, (0.5, 0.9)))
+        paper = random_color(rng, 0.7, (0.5, 0.9))
         canvas.rect(x, y, x + w, y + w, paper)
         emblem(canvas, rng, x + w / 2, y + w / 2, 0.4 * w, 235 - paper, paper)
 
@@ -345,7 +347,7 @@ def _shutter(rng: np.random.Generator, picture: Field, boxes: list[Box], full: b
     shape = picture.shape[:2]
     cover, layer = (
         Canvas(shape, _SIZE, 0.0),
-        Canvas(shape, _SIZE, np.array(random_color(rng, 0.2, (0.45, 0.7)))),
+        Canvas(shape, _SIZE, random_color(rng, 0.2, (0.45, 0.7))),
     )
     ground = layer.pixels[0, 0].astype(float)
     for y in np.arange(0, 3, 0.075):

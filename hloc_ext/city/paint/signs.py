@@ -17,7 +17,7 @@ def _contrasting(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
     light = float(ground.mean()) > 115
     if rng.random() < 0.5:
         return np.array((36, 34, 36) if light else (228, 224, 212)) + rng.normal(0, 6, 3)
-    return np.array(random_color(rng, 0.9, (0.12, 0.42) if light else (0.75, 0.95)))
+    return random_color(rng, 0.9, (0.12, 0.42) if light else (0.75, 0.95))
 
 
 def _weathered(rng: np.random.Generator, picture: Field, strength: float) -> Field:
@@ -38,7 +38,7 @@ def sign(rng: np.random.Generator, number: int) -> Picture:
     tall = number % 6 == 5
     shape, size = ((128, 512), (4.0, 1.0)) if tall else ((64, 512), (4.0, 0.55))
     width, height = size
-    ground = np.array(random_color(rng, 0.75, (0.12, 0.85)))
+    ground = random_color(rng, 0.75, (0.12, 0.85))
     color = _contrasting(rng, ground)
     canvas = Canvas(shape, size, ground)
     _ground(rng, canvas, ground)
@@ -89,11 +89,11 @@ def _ground(rng: np.random.Generator, canvas: Canvas, ground: np.ndarray) -> Non
         for y in np.arange(0, height, 0.1):
             canvas.rect(0, y, width, y + 0.012, ground * 0.7)
     elif kind == 1:
-        band = np.array(random_color(rng, 0.8, (0.2, 0.85)))
+        band = random_color(rng, 0.8, (0.2, 0.85))
         canvas.rect(0, rng.choice([0.0, 0.82]) * height, width, height, band)
         canvas.rect(0, 0.1 * height, width, 0.86 * height, ground)
     elif kind == 2:
-        band = np.array(random_color(rng, 0.8, (0.2, 0.85)))
+        band = random_color(rng, 0.8, (0.2, 0.85))
         x = rng.uniform(0.0, 0.8) * width
         canvas.polygon(
             [[x, 0], [x + 0.9, 0], [x + 0.5, height], [x - 0.4, height]], 0.6 * ground + 0.4 * band
@@ -107,15 +107,15 @@ def _ground(rng: np.random.Generator, canvas: Canvas, ground: np.ndarray) -> Non
 
 def _landscape(rng: np.random.Generator, shape: tuple[int, int]) -> Field:
     """A view as in a photograph, made of noise: sky, hills, water or a field, a sun."""
-    sky = np.array(random_color(rng, 0.6, (0.6, 0.9)))
-    low = np.array(random_color(rng, 0.4, (0.75, 0.92)))
+    sky = random_color(rng, 0.6, (0.6, 0.9))
+    low = random_color(rng, 0.4, (0.75, 0.92))
     blend_down = ramp(shape, 0, 1)[..., None]
     picture = (sky * (1 - blend_down) + low * blend_down).astype(np.float32)
     clouds = patches(fractal(rng, shape, 1.3, stretch=(2, 1)), 0.3, 0.5)
     picture = blend(picture, (232, 230, 226), 0.7 * clouds)
     yy = np.arange(shape[0], dtype=np.float32)[:, None] / shape[0]
     near = rng.uniform(0.3, 0.5)
-    tone = np.array(random_color(rng, 0.5, (0.3, 0.5)))
+    tone = random_color(rng, 0.5, (0.3, 0.5))
     for layer in range(int(rng.integers(2, 5))):
         ridge = near + 0.07 * fractal(rng, (1, shape[1]), 1.4)[0][None] * (1 + layer)
         hill = tone * (1.2 - 0.25 * layer) * (1 + 0.2 * fractal(rng, shape, 0.9))[..., None]
@@ -135,7 +135,7 @@ def _compose(rng: np.random.Generator, canvas: Canvas, box: Box, ground: np.ndar
             y0 + rng.uniform(0.2, 0.8) * h,
             int(rng.integers(7, 16)),
         )
-        color = np.array(random_color(rng, 0.9, (0.3, 0.92)))
+        color = random_color(rng, 0.9, (0.3, 0.92))
         for k in range(count):
             a, b = 2 * np.pi * k / count, 2 * np.pi * (k + 0.5) / count
             far = w + h
@@ -151,16 +151,16 @@ def _compose(rng: np.random.Generator, canvas: Canvas, box: Box, ground: np.ndar
         for _ in range(int(rng.integers(5, 16))):
             r = rng.uniform(0.04, 0.3) * w
             x, y = x0 + rng.uniform(0, 1) * w, y0 + rng.uniform(0, 1) * h
-            canvas.ellipse(x, y, r, r, np.array(random_color(rng, 0.9, (0.25, 0.92))))
+            canvas.ellipse(x, y, r, r, random_color(rng, 0.9, (0.25, 0.92)))
     elif kind == 2:
         for _ in range(int(rng.integers(5, 12))):
-            a = rng.uniform(0, 1, (int(rng.integers(3, 6)), 2)) * (w, h) + (x0, y0)
-            canvas.polygon(a, np.array(random_color(rng, 0.9, (0.2, 0.92))))
+            corners = rng.uniform(0, 1, (int(rng.integers(3, 6)), 2)) * (w, h) + (x0, y0)
+            canvas.polygon(corners, random_color(rng, 0.9, (0.2, 0.92)))
     elif kind == 3:
         count = int(rng.integers(4, 9))
         for k in range(count):
             for j in range(int(count * h / w)):
-                color = np.array(random_color(rng, 0.8, (0.2, 0.92)))
+                color = random_color(rng, 0.8, (0.2, 0.92))
                 cell = w / count
                 emblem(canvas, rng, x0 + (k + 0.5) * cell, y0 + (j + 0.5) * cell, 0.42 * cell, color, ground)
     elif kind == 4:
@@ -169,7 +169,7 @@ def _compose(rng: np.random.Generator, canvas: Canvas, box: Box, ground: np.ndar
         for _ in range(3):
             r = rng.uniform(0.15, 0.4) * w
             x, y = x0 + rng.uniform(0.2, 0.8) * w, y0 + rng.uniform(0.2, 0.8) * h
-            emblem(canvas, rng, x, y, r, np.array(random_color(rng, 0.9, (0.2, 0.92))), ground)
+            emblem(canvas, rng, x, y, r, random_color(rng, 0.9, (0.2, 0.92)), ground)
 
 
 def _portrait(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
@@ -178,11 +178,9 @@ def _portrait(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     w, h = x1 - x0, y1 - y0
     skin = np.array(((212, 168, 140), (146, 102, 78), (92, 64, 50), (190, 190, 188))[rng.integers(0, 4)])
     x, y, r = x0 + rng.uniform(0.35, 0.65) * w, y0 + rng.uniform(0.35, 0.5) * h, rng.uniform(0.15, 0.24) * w
-    hair = np.array(random_color(rng, 0.6, (0.08, 0.6)))
+    hair = random_color(rng, 0.6, (0.08, 0.6))
     canvas.ellipse(x, y - 0.2 * r, 1.25 * r, (1.5 if rng.random() < 0.5 else 2.1) * r, hair)
-    canvas.ellipse(
-        x, y1 + 0.1 * h, 2.6 * r, 0.1 * h + (y1 - y) - 1.8 * r, np.array(random_color(rng, 0.8, (0.2, 0.8)))
-    )
+    canvas.ellipse(x, y1 + 0.1 * h, 2.6 * r, 0.1 * h + (y1 - y) - 1.8 * r, random_color(rng, 0.8, (0.2, 0.8)))
     canvas.rect(x - 0.4 * r, y, x + 0.4 * r, y + 1.9 * r, skin * 0.8)
     canvas.ellipse(x, y, r, 1.35 * r, skin)
     canvas.ellipse(x - 0.25 * r, y + 0.1 * r, 0.72 * r, 1.1 * r, np.minimum(skin * 1.08, 235))
@@ -202,14 +200,14 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
     """Poster or advertisement, about 1.2 m x 1.8 m."""
     shape, size = ((512, 256) if number % 6 == 0 else (256, 128)), (1.2, 1.8)
     width, height = size
-    ground = np.array(random_color(rng, 0.8, (0.15, 0.92)))
+    ground = random_color(rng, 0.8, (0.15, 0.92))
     canvas = Canvas(shape, size, ground)
     style = number % 5
     margin = rng.uniform(0.0, 0.1)
     cut = rng.uniform(0.5, 0.75) * height
     if style in (0, 3):
-        photo = np.clip(_landscape(rng, shape), 0, 255).astype(np.uint8)
-        photo = cv2.resize(photo, canvas.pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+        view = np.clip(_landscape(rng, shape), 0, 255).astype(np.uint8)
+        photo = cv2.resize(view, canvas.pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         rows = int(cut * canvas.scale[1]) if rng.random() < 0.5 else len(photo)
         canvas.pixels[:rows] = photo[:rows]
         if style == 3 and rng.random() < 0.5:
@@ -218,7 +216,7 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
         for _ in range(int(rng.integers(8, 16))):
             w, h = rng.uniform(0.15, 0.5), rng.uniform(0.1, 0.4)
             x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-            paper = np.array(random_color(rng, 0.5, (0.5, 0.92)))
+            paper = random_color(rng, 0.5, (0.5, 0.92))
             canvas.rect(x, y, x + w, y + h, paper)
             lines_of_text(
                 canvas,
@@ -232,7 +230,7 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
     title = rng.uniform(0.12, 0.28)
     top = rng.choice([0.05, cut])
     if rng.random() < 0.5:
-        canvas.rect(0, top - 0.02, width, top + title + 0.02, np.array(random_color(rng, 0.8, (0.1, 0.9))))
+        canvas.rect(0, top - 0.02, width, top + title + 0.02, random_color(rng, 0.8, (0.1, 0.9)))
     under = canvas.pixels[int((top + title / 2) * canvas.scale[1]) % canvas.pixels.shape[0]].mean(0)
     text = " ".join(word(rng) for _ in range(int(rng.integers(1, 3))))
     write(canvas, rng, Script(rng), text, (0.06, top, width - 0.06, top + title), _contrasting(rng, under))
@@ -252,7 +250,7 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
 
 def miniature(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     """Draw a small poster or picture into a box."""
-    ground = np.array(random_color(rng, 0.7, (0.3, 0.92)))
+    ground = random_color(rng, 0.7, (0.3, 0.92))
     x0, y0, x1, y1 = box
     canvas.rect(*box, ground)
     part = Canvas(
@@ -289,19 +287,19 @@ def tag(rng: np.random.Generator, canvas: Canvas, x: float, y: float, length: fl
     px = x + length * t + 0.3 * length / count * np.sin(2 * np.pi * count * t + phase[0])
     py = y + 0.16 * length * np.sin(2 * np.pi * count * t * rng.uniform(0.8, 1.3) + phase[1])
     py += 0.1 * length * np.sin(5 * t + phase[2])
-    canvas.line(np.stack([px, py], 1), np.array(random_color(rng, 0.9, (0.08, 0.6))), rng.uniform(0.02, 0.05))
+    canvas.line(np.stack([px, py], 1), random_color(rng, 0.9, (0.08, 0.6)), rng.uniform(0.02, 0.05))
 
 
 def graffiti(rng: np.random.Generator, number: int) -> Picture:
     """A painted piece on a light wall: fat letters with outlines and fillings, and tags; 3 m x 1.5 m."""
     shape, size = ((256, 512), (3.0, 1.5)) if number % 2 == 0 else ((128, 256), (3.0, 1.5))
     canvas = Canvas(shape, size, (186, 182, 172))
-    back = np.array(random_color(rng, 0.9, (0.3, 0.9)))
+    back = random_color(rng, 0.9, (0.3, 0.9))
     for _ in range(int(rng.integers(5, 12))):
         x, y = rng.uniform(0.3, 2.7), rng.uniform(0.4, 1.1)
         canvas.ellipse(x, y, rng.uniform(0.15, 0.5), rng.uniform(0.12, 0.35), back * rng.uniform(0.8, 1.15))
     count = int(rng.integers(3, 6))
-    fill, line = np.array(random_color(rng, 1.0, (0.5, 0.95))), np.array(random_color(rng, 0.5, (0.06, 0.3)))
+    fill, line = random_color(rng, 1.0, (0.5, 0.95)), random_color(rng, 0.5, (0.06, 0.3))
     script = Script(rng)
     for grow, color, lift in (
         (0.11, line, 0.03),

@@ -36,7 +36,8 @@ def _smooth(rng: np.random.Generator, shape: tuple[int, int], slope: float, long
     """Tileable noise without the finest detail: made at half the size."""
     half = fractal(rng, (shape[0] // 2, shape[1] // 2), slope, longest=longest / 2, shortest=1)
     padded = cv2.copyMakeBorder(half, 4, 4, 4, 4, cv2.BORDER_WRAP)
-    return cv2.resize(padded, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[8:-8, 8:-8]
+    large = cv2.resize(padded, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
+    return np.asarray(large, np.float32)[8:-8, 8:-8]
 
 
 def _stains(rng: np.random.Generator, shape: tuple[int, int]) -> Field:

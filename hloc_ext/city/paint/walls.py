@@ -19,6 +19,7 @@ from .noise import (
     masonry,
     patches,
     relief,
+    ripples,
     specks,
     step,
     voronoi,
@@ -61,10 +62,7 @@ def _brick_bond(rng: np.random.Generator, shape: Shape, size: tuple[float, float
         joints[row] = joints[row] + rng.normal(0, long * 0.008, len(joints[row]))
         joints[row][0] = 0
         offsets[row] += rng.normal(0, long * 0.01)
-    warp = (
-        wobble * fractal(rng, shape, 1.1, longest=200, shortest=9),
-        wobble * fractal(rng, shape, 1.1, longest=200, shortest=9),
-    )
+    warp = ripples(rng, shape, wobble, 1.1, longest=200, shortest=9)
     return masonry(rows, joints, offsets, shape, warp, 3.0)
 
 
@@ -115,7 +113,7 @@ def plaster(rng: np.random.Generator, number: int) -> Picture:
     picture *= (1 + rng.uniform(0.001, 0.009) * np.clip(relief(trowel, 8.0), -2, 2))[..., None]
     repaired = patches(fractal(rng, shape, 1.4), 0.05, 0.03)
     picture *= (1 + rng.uniform(-0.07, 0.05) * repaired)[..., None]
-    lines = cracks(rng, shape, rng.integers(3, 7) * (2 if wide else 1), 110)
+    lines = cracks(rng, shape, int(rng.integers(3, 7)) * (2 if wide else 1), 110)
     picture = blend(picture, picture * 0.62, lines * (0.5 + 0.4 * np.clip(clouds, -1, 1)))
     lost = patches(fractal(rng, shape, 1.2, shortest=3), rng.uniform(0, 0.006), 0.05)
     picture = blend(picture, np.array((150, 138, 124)) * (1 + 0.05 * grain[..., None]), lost)
@@ -128,9 +126,7 @@ def stone(rng: np.random.Generator, number: int) -> Picture:
     shape, size = ((512, 1024), (6.0, 3.0)) if number < 2 else ((512, 512), (3.0, 3.0))
     tone = ((186, 176, 156), (160, 156, 150), (176, 158, 130), (138, 128, 116))[number % 4]
     rubble = number % 4 == 3 or number % 4 == 1
-    warp = tuple(
-        (3.0 if rubble else 0.6) * fractal(rng, shape, 1.4, longest=90, shortest=12) for _ in range(2)
-    )
+    warp = ripples(rng, shape, 3.0 if rubble else 0.6, 1.4, longest=90, shortest=12)
     pixel = shape[0] / size[1]
     if number % 4 == 3:
         cells = voronoi(jittered(rng, shape, 11, 15, 0.9), shape)
@@ -251,14 +247,14 @@ def _corrugated(rng: np.random.Generator) -> Picture:
     x = np.arange(512, dtype=np.float32)[None] / 512
     wave = np.clip(1.6 * np.sin(2 * np.pi * 16 * x), -1, 1)
     shade = 0.11 * (np.roll(wave, 3, 1) - np.roll(wave, -3, 1)) + 0.03 * wave
-    picture = colored(shape, (182, 184, 186)) * (1 + np.broadcast_to(shade, shape))[..., None]
+    picture: Field = colored(shape, (182, 184, 186)) * (1 + np.broadcast_to(shade, shape))[..., None]
     dirt = fractal(rng, shape, 1.2)
     runs = fractal(rng, shape, 1.0, longest=150, stretch=(1, 14))
     picture *= (1 + 0.04 * dirt - 0.09 * step(runs, 0.3, 2.2))[..., None]
-    yy, xx = np.indices(shape)
+    yy, xx = np.indices(shape, np.float32)
     screws = np.hypot((xx - 8) % 32 - 16, (yy - 40) % 256 - 128)
     picture = blend(picture, (96, 94, 92), 1 - step(screws, 1.2, 2.6))
-    lap = np.abs(yy - 250).astype(np.float32)
+    lap = np.abs(yy - 250)
     picture *= (1 - 0.4 * (1 - step(lap, 0.5, 2.5)))[..., None]
     rust = patches(fractal(rng, shape, 1.1, longest=60), 0.015, 0.2)
     return finish(blend(picture, (128, 84, 58), 0.7 * rust), (4.0, 4.0))
