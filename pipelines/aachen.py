@@ -14,6 +14,7 @@ import pycolmap
 
 from hloc_ext import colmap_from_nvm, logger, pairs_from_covisibility, triangulation
 from hloc_ext.errors import MissingInputError
+from hloc_ext.formats import aachen
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.formats.colmap import model_files, read_model, registered_poses
 from hloc_ext.formats.lists import read_query_list
@@ -37,9 +38,6 @@ from pipelines.summary import (
     match_pictures,
     read_ground_truth,
 )
-
-#: End of the names of the query lists, after the condition.
-QUERY_LIST = "_time_queries_with_intrinsics.txt"
 
 WHERE_TO_GET = """\
 Download Aachen Day-Night from https://www.visuallocalization.net/datasets/ (the archive is at
@@ -81,18 +79,18 @@ def find_layout(dataset: Path, version: str) -> Layout:
     Raises:
         MissingInputError: listing all that is missing, and where to get it.
     """
-    folders = [dataset / "images_upright", dataset / "images" / "images_upright"]
+    folders = [dataset / aachen.IMAGES, dataset / "images" / aachen.IMAGES]
     images = next((folder for folder in folders if folder.is_dir()), folders[0])
-    lists = sorted((dataset / "queries").glob(f"*{QUERY_LIST}"))
-    database = dataset / "aachen.db"
+    lists = sorted((dataset / aachen.QUERIES).glob(f"*{aachen.QUERY_LIST}"))
+    database = dataset / aachen.DATABASE
     layout = Layout(
         version,
         images,
-        dataset / "3D-models" / "aachen_cvpr2018_db.nvm",
-        dataset / "3D-models" / "database_intrinsics.txt",
+        dataset / aachen.NVM,
+        dataset / aachen.INTRINSICS,
         database if database.exists() else None,
-        dataset / "3D-models" / "aachen_v_1_1",
-        {path.name.removesuffix(QUERY_LIST): path for path in lists},
+        dataset / aachen.MODEL,
+        {path.name.removesuffix(aachen.QUERY_LIST): path for path in lists},
     )
     missing = [] if images.is_dir() else [f"{folders[0]}/ (the images)"]
     if version == "v1.0":
@@ -100,7 +98,7 @@ def find_layout(dataset: Path, version: str) -> Layout:
     elif not model_files(layout.model):
         missing.append(f"{layout.model}/ (cameras, images and points3D, .bin or .txt)")
     if not lists:
-        missing.append(f"{dataset / 'queries'}/*{QUERY_LIST}")
+        missing.append(f"{dataset / aachen.QUERIES}/*{aachen.QUERY_LIST}")
     if missing:
         listed = "\n".join(f"  {path}" for path in missing)
         raise MissingInputError(f"{dataset} is not Aachen {version}; missing:\n{listed}\n{WHERE_TO_GET}")
@@ -231,7 +229,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line of the pipeline."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.aachen", description=__doc__)
     parser.add_argument("--dataset", type=Path, default=Path("datasets/aachen"))
-    parser.add_argument("--version", choices=["v1.0", "v1.1"], default="v1.0")
+    parser.add_argument("--version", choices=aachen.VERSIONS, default="v1.0")
     parser.add_argument("--num_covis", type=positive, default=20, help="pairs per map image")
     parser.add_argument("--num_loc", type=positive, default=50, help="map images to match a query with")
     parser.add_argument("--limit", type=positive, help="only the first N queries of each condition")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ import pycolmap
 
 from hloc_ext import extract_features, match_features, pairs_from_exhaustive, triangulation
 from hloc_ext.confs import extractors, matchers
+from hloc_ext.formats.aachen import IMAGES, VERSIONS, write_query_lists, write_reference
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
-from hloc_ext.formats.lists import write_query_list
-from hloc_ext.formats.nvm import nvm_from_model, write_nvm
 from hloc_ext.localization_map import LocalizationMap
 from tests.room import Room
 
@@ -65,40 +63,19 @@ def write_aachen(scene: Scene, dataset: Path, version: str) -> Path:
         for name in names
     }
     for name, new in (map_names | query_names).items():
-        target = dataset / "images_upright" / new
+        target = dataset / IMAGES / new
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(scene.images / name, target)
     cameras = {image.name: image.camera for image in scene.ground_truth.images.values()}
-    (dataset / "queries").mkdir(parents=True, exist_ok=True)
-    for condition, names in scene.queries.items():
-        write_query_list(
-            dataset / "queries" / f"{condition}_time_queries_with_intrinsics.txt",
-            {query_names[name]: cameras[name] for name in names},
-        )
-    reference = renamed(scene.reference, map_names)
-    models = dataset / "3D-models"
-    models.mkdir(parents=True, exist_ok=True)
-    if version == "v1.0":
-        write_nvm(models / "aachen_cvpr2018_db.nvm", nvm_from_model(reference))
-        intrinsics = {new: cameras[name] for name, new in map_names.items()}
-        write_query_list(models / "database_intrinsics.txt", intrinsics)
-        _write_database(dataset / "aachen.db", list(map_names.values()))
-    else:
-        write_model(reference, models / "aachen_v_1_1")
+    lists = {
+        condition: {query_names[name]: cameras[name] for name in names}
+        for condition, names in scene.queries.items()
+    }
+    write_query_lists(dataset, lists)
+    write_reference(dataset, renamed(scene.reference, map_names), version)
     truth = subset(scene.ground_truth, [*map_names, *query_names])
     write_model(renamed(truth, map_names | query_names), dataset / "ground_truth")
     return dataset
-
-
-def _write_database(path: Path, names: list[str]) -> None:
-    """The tables of ``aachen.db`` that are read: ids, here not in the order of the NVM file."""
-    path.unlink(missing_ok=True)
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE images (image_id INTEGER PRIMARY KEY, name TEXT, camera_id INTEGER)")
-        connection.execute("CREATE TABLE cameras (camera_id INTEGER PRIMARY KEY)")
-        for number, name in enumerate(reversed(names), 100):
-            connection.execute("INSERT INTO images VALUES (?, ?, ?)", (number, name, number))
-            connection.execute("INSERT INTO cameras VALUES (?)", (number,))
 
 
 def synthetic_scene(room: Room, work: Path) -> Scene:
@@ -142,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pavilion", type=Path, required=True, help="folder bench/pavilion_outer")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--version", choices=["v1.0", "v1.1"], default="v1.0")
+    parser.add_argument("--version", choices=VERSIONS, default="v1.0")
     args = parser.parse_args()
     work = args.output.parent / f"{args.output.name}_work"
     write_aachen(pavilion_scene(args.pavilion, work), args.output, args.version)

@@ -1,0 +1,344 @@
+"""Where photos are taken: walks along the sidewalks, and queries near them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pycolmap
+import shapely
+
+from ..errors import InputError
+from .labels import Label
+from .light import overcast
+from .plan import CityPlan
+from .render import Renderer
+
+Floats = npt.NDArray[np.float64]
+
+#: Nothing is nearer to a camera than this, metres.
+CLEARANCE = 1.5
+#: Most metres between two photos of a walk.
+STEP = 5.0
+#: A query is at most so far from a map photo (metres), and turned so far against it (degrees).
+QUERY_DISTANCE, QUERY_TURN = 3.0, 25.0
+
+# First words of the seeds of what this module draws.
+_MAP, _QUERIES = 571, 572
+
+# Directions that are looked in to judge a place, degrees.
+_AZIMUTHS = np.arange(0, 360, 5)
+_ELEVATIONS = np.array([-25, -12, -4, 3, 10, 18, 28, 40])
+#: Of these, the rows that a facade should fill.
+_FACADE_ROWS = slice(2, 7)
+#: Facades between these distances (metres) are seen well; nearer ones than the first are in the way.
+_TOO_NEAR, _FACADE_NEAR, _FACADE_FAR = 4.0, 7.0, 40.0
+#: Half of the angle in which a photo needs facades, degrees.
+_HALF_VIEW = 30
+#: Two photos one after the other are turned by at most this, degrees, with a cost below it.
+_TURN = 30
+#: Share of the view that facades fill at least.
+_FACADES_NEEDED = 0.3
+#: Distance of the path from the kerb, in the order of preference, metres.
+_FROM_KERB = (1.0, 0.7, 1.4, 1.9, 2.5, -0.6)
+#: Nothing is photographed this near to the end of the city, metres.
+_BORDER = 12.0
+
+
+@dataclass(frozen=True)
+class Viewpoint:
+    """Where a camera stands and looks.
+
+    Attributes:
+        position: metres in the scene frame.
+        heading: degrees, clockwise from north.
+        pitch: degrees, upwards.
+        roll: degrees, clockwise: the horizon turns the other way.
+    """
+
+    position: tuple[float, float, float]
+    heading: float
+    pitch: float = 0.0
+    roll: float = 0.0
+
+    @property
+    def cam_from_world(self) -> pycolmap.Rigid3d:
+        """Pose; camera axes: x right, y down, z ahead; world: the scene frame."""
+        heading, pitch, roll = np.radians([self.heading, self.pitch, self.roll])
+        ahead = np.array(
+            [np.sin(heading) * np.cos(pitch), np.cos(heading) * np.cos(pitch), np.sin(pitch)]
+        )
+        level = np.array([np.cos(heading), -np.sin(heading), 0.0])
+        below = np.cross(ahead, level)
+        right = np.cos(roll) * level + np.sin(roll) * below
+        rotation = np.stack([right, np.cross(ahead, right), ahead])
+        return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ np.array(self.position))
+
+
+def map_walk(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:
+    """Photos of somebody who walks round one block after the other, on the sidewalks, and looks at facades.
+
+    Photos are 3 to 5 m apart where the streets are long enough. Each looks where facades fill most of the
+    view, turned by at most 30° against the one before.
+
+    Args:
+        renderer: of the city.
+        count: number of photos.
+        seed: of the walk.
+
+    Raises:
+        InputError: the city has no room for so many.
+    """
+    rng = np.random.default_rng([seed, _MAP])
+    surroundings = _Surroundings(renderer)
+    rings = _ordered_rings(surroundings)
+    for shrink in 0.85 ** np.arange(14):
+        walk = _walk(surroundings, rings, count, float(shrink), rng)
+        if walk is not None:
+            return walk
+    raise InputError(
+        f"The city of seed {renderer.city.plan.seed} has no room for {count} photos: make a larger one, or"
+        " try another seed."
+    )
+
+
+def query_viewpoints(renderer: Renderer, walk: list[Viewpoint], count: int, seed: int) -> list[Viewpoint]:
+    """Photos near those of a walk, spread evenly over it: 0.5 to 3 m beside one, turned by up to 25°.
+
+    Args:
+        renderer: of the city.
+        walk: photos of the map.
+        count: number of queries.
+        seed: of the queries; another one gives other places.
+
+    Raises:
+        InputError: there is no free place near a photo.
+    """
+    rng = np.random.default_rng([seed, _QUERIES])
+    surroundings = _Surroundings(renderer)
+    first = rng.uniform(0, len(walk) / count)
+    near = ((np.arange(count) / count * len(walk) + first) % len(walk)).astype(int)
+    return [_query_near(surroundings, walk[index], rng) for index in near]
+
+
+def _query_near(surroundings: _Surroundings, photo: Viewpoint, rng: np.random.Generator) -> Viewpoint:
+    """A free place near a photo from which facades are seen."""
+    number = 48
+    angle = rng.uniform(0, 2 * np.pi, number)
+    reach = rng.uniform(0.5, QUERY_DISTANCE - 0.1, number)
+    positions = np.stack(
+        [
+            photo.position[0] + reach * np.cos(angle),
+            photo.position[1] + reach * np.sin(angle),
+            rng.uniform(1.45, 1.8, number),
+        ],
+        axis=1,
+    )
+    heading = photo.heading + rng.uniform(-QUERY_TURN, QUERY_TURN, number)
+    clear, facades = surroundings.judge(positions)
+    columns = np.round(heading / 5).astype(int) % len(_AZIMUTHS)
+    share = np.where(clear, _in_view(facades)[np.arange(number), columns], -1.0)
+    good = np.flatnonzero(share > _FACADES_NEEDED)
+    chosen = int(good[0]) if len(good) else int(np.argmax(share))
+    if share[chosen] < 0:
+        x, y, _ = photo.position
+        raise InputError(
+            f"The city of seed {surroundings.plan.seed} has no free place within {QUERY_DISTANCE:g} m of"
+            f" ({x:.1f}, {y:.1f}): try another seed."
+        )
+    x, y, z = (float(value) for value in positions[chosen])
+    pitch, roll = rng.uniform(0, 9), rng.normal(0, 1.5)
+    return Viewpoint((x, y, z), float(heading[chosen] % 360), pitch, roll)
+
+
+class _Surroundings:
+    """What is seen from places of a city."""
+
+    def __init__(self, renderer: Renderer) -> None:
+        self._renderer = renderer
+        self.plan: CityPlan = renderer.city.plan
+        azimuth, elevation = np.meshgrid(np.radians(_AZIMUTHS), np.radians(_ELEVATIONS), indexing="ij")
+        level = np.cos(elevation)
+        self._directions = np.stack(
+            [np.sin(azimuth) * level, np.cos(azimuth) * level, np.sin(elevation)], axis=-1
+        ).reshape(-1, 3)
+        self._light = overcast(np.random.default_rng(0))
+        walls = [building.footprint for building in self.plan.buildings]
+        things = [shapely.Point(item.x, item.y) for item in self.plan.items]
+        self._obstacles = shapely.STRtree([*walls, *things])
+
+    def free(self, places: Floats) -> npt.NDArray[np.bool_]:
+        """Whether the plan has nothing within :data:`CLEARANCE` of (N, 2) places, and the border is far."""
+        min_x, min_y, max_x, max_y = self.plan.bounds
+        inside = (places > np.array([min_x, min_y]) + _BORDER) & (places < np.array([max_x, max_y]) - _BORDER)
+        free = inside.all(axis=1)
+        blocked = self._obstacles.query(shapely.points(places), predicate="dwithin", distance=CLEARANCE)
+        free[blocked[0]] = False
+        return free
+
+    def judge(self, positions: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+        """Look around.
+
+        Args:
+            positions: (N, 3).
+
+        Returns:
+            Whether nothing is too near, (N,), and the share of each direction of :data:`_AZIMUTHS` that well
+            visible facades fill, less half of the share of what is in the way, (N, 72).
+        """
+        clear = self.free(positions[:, :2])
+        facades = np.zeros((len(positions), len(_AZIMUTHS)))
+        chosen = np.flatnonzero(clear)
+        for part in np.array_split(chosen, max(1, len(chosen) // 200)):
+            origins = np.repeat(positions[part], len(self._directions), axis=0)
+            samples = self._renderer.sample(
+                origins, np.tile(self._directions, (len(part), 1)), self._light
+            )
+            shape = (len(part), len(_AZIMUTHS), len(_ELEVATIONS))
+            distance, label = samples.distance.reshape(shape), samples.label.reshape(shape)
+            clear[part] = distance.min(axis=(1, 2), initial=np.inf) > CLEARANCE
+            seen = (label == Label.BUILDING) & (distance > _FACADE_NEAR) & (distance < _FACADE_FAR)
+            value = seen - 0.5 * (distance < _TOO_NEAR)
+            facades[part] = value[:, :, _FACADE_ROWS].mean(axis=2)
+        return clear, facades
+
+
+def _in_view(facades: Floats) -> Floats:
+    """Share of facades in the view of a camera that looks in each direction, (N, 72) → (N, 72)."""
+    reach = _HALF_VIEW // 5
+    return np.mean([np.roll(facades, step, axis=1) for step in range(-reach, reach + 1)], axis=0)
+
+
+def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
+    """Kerbs of the blocks: the best one near the centre first, then always the nearest one."""
+    plan = surroundings.plan
+    blocks = shapely.get_parts(shapely.box(*plan.bounds) - plan.roads)
+    blocks = blocks[shapely.length(blocks) > 60]
+    middle = np.array([plan.bounds[0] + plan.bounds[2], plan.bounds[1] + plan.bounds[3]]) / 2
+    scores = []
+    for block in blocks:
+        path = _sidewalk(block, _FROM_KERB[0])
+        if path.is_empty:
+            scores.append(-np.inf)
+            continue
+        places = _spaced(path, 10.0)
+        clear, facades = surroundings.judge(_at_eye_height(places))
+        seen = np.where(clear, _in_view(facades).max(axis=1), 0.0).mean()
+        distance = np.linalg.norm(np.array(block.centroid.coords[0]) - middle)
+        scores.append(seen - 0.002 * min(float(distance), 250.0))
+    order: list[int] = []
+    left = [index for index in np.argsort(scores)[::-1].tolist() if np.isfinite(scores[index])]
+    near = np.full(len(blocks), np.inf)
+    while left:
+        nearest = min(left, key=lambda index: round(near[index])) if order else left[0]
+        left.remove(nearest)
+        order.append(nearest)
+        near = np.minimum(near, shapely.distance(blocks, blocks[nearest]))
+    return [blocks[index] for index in order]
+
+
+def _sidewalk(block: shapely.Polygon, from_kerb: float) -> shapely.Geometry:
+    """Path round a block at a distance inwards from its kerb."""
+    return shapely.buffer(block, -from_kerb, quad_segs=6).boundary
+
+
+def _spaced(path: shapely.Geometry, step: float) -> Floats:
+    """Points (N, 2) on the longest line of a path, so far apart along it."""
+    line = _longest(path)
+    count = max(int(line.length / step), 1)
+    return shapely.get_coordinates(shapely.line_interpolate_point(line, np.arange(count) * line.length / count))
+
+
+def _longest(path: shapely.Geometry) -> shapely.LineString:
+    lines = shapely.get_parts(shapely.line_merge(path))
+    return lines[np.argmax(shapely.length(lines))]
+
+
+def _at_eye_height(places: Floats, height: npt.ArrayLike = 1.62) -> Floats:
+    return np.column_stack([places, np.broadcast_to(np.asarray(height, float), len(places))])
+
+
+def _walk(
+    surroundings: _Surroundings,
+    rings: list[shapely.Polygon],
+    count: int,
+    shrink: float,
+    rng: np.random.Generator,
+) -> list[Viewpoint] | None:
+    """A walk with steps that are `shrink` times as long as they may be; None if it finds too few places."""
+    lengths = np.cumsum([_sidewalk(ring, _FROM_KERB[0]).length for ring in rings])
+    if not len(lengths):
+        return None
+    # As few blocks as steps of three metres allow.
+    last = min(int(np.searchsorted(lengths, 3.0 * count)), len(lengths) - 1)
+    step = min(STEP, lengths[last] / count) * shrink
+    positions, facades = [], []
+    for ring in rings[: last + 1]:
+        heights = 1.62 + rng.uniform(-0.12, 0.16)
+        found, seen = _stations(surroundings, ring, step, heights, rng)
+        positions.append(found)
+        facades.append(seen)
+        if sum(map(len, positions)) >= count:
+            break
+    if sum(map(len, positions)) < count:
+        return None
+    stations, views = np.concatenate(positions)[:count], np.concatenate(facades)[:count]
+    headings = _headings(stations, _in_view(views)) + rng.uniform(-4, 4, count)
+    pitch, roll = rng.uniform(2, 8, count), rng.normal(0, 0.8, count)
+    return [
+        Viewpoint(
+            (float(x), float(y), float(z)), float(headings[i] % 360), float(pitch[i]), float(roll[i])
+        )
+        for i, (x, y, z) in enumerate(stations)
+    ]
+
+
+def _stations(
+    surroundings: _Surroundings, ring: shapely.Polygon, step: float, height: float, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Free places round a block from which facades are seen: positions (N, 3) and facades (N, 72)."""
+    places = _spaced(_sidewalk(ring, 0.0), step)
+    heights = height + rng.uniform(-0.05, 0.05, len(places))
+    positions = np.full((len(places), 3), np.nan)
+    facades = np.zeros((len(places), len(_AZIMUTHS)))
+    for from_kerb in _FROM_KERB:
+        missing = np.flatnonzero(np.isnan(positions[:, 0]))
+        path = _sidewalk(ring, from_kerb)
+        if path.is_empty or not len(missing):
+            continue
+        line = _longest(path)
+        along = shapely.line_locate_point(line, shapely.points(places[missing]))
+        nearest = shapely.line_interpolate_point(line, along)
+        tried = _at_eye_height(shapely.get_coordinates(nearest), heights[missing])
+        clear, seen = surroundings.judge(tried)
+        clear &= _in_view(seen).max(axis=1) > _FACADES_NEEDED
+        positions[missing[clear]], facades[missing[clear]] = tried[clear], seen[clear]
+    kept = ~np.isnan(positions[:, 0])
+    return positions[kept], facades[kept]
+
+
+def _headings(stations: Floats, views: Floats) -> Floats:
+    """Directions of the photos of a walk, (N,) degrees: most facades, few turns (dynamic programming).
+
+    Args:
+        stations: (N, 3), in the order of the walk.
+        views: (N, 72), share of facades in the view in each direction.
+    """
+    reach = _TURN // 5
+    best, came_from = views[0], []
+    for here, before, view in zip(stations[1:], stations[:-1], views[1:], strict=True):
+        if np.linalg.norm(here - before) > 3 * STEP:
+            source = np.full(len(view), int(np.argmax(best)))
+        else:
+            turns = range(-reach, reach + 1)
+            options = np.array([np.roll(best, turn) - 0.25 * (turn / reach) ** 2 for turn in turns])
+            source = (np.arange(len(view)) - np.array(turns)[np.argmax(options, axis=0)]) % len(view)
+        turn = (np.arange(len(view)) - source + len(view) // 2) % len(view) - len(view) // 2
+        cost = 0.25 * (np.minimum(np.abs(turn), reach) / reach) ** 2
+        came_from.append(source)
+        best = best[source] - cost + view
+    chosen = [int(np.argmax(best))]
+    for source in reversed(came_from):
+        chosen.append(int(source[chosen[-1]]))
+    return _AZIMUTHS[np.array(chosen[::-1])].astype(float)
