@@ -85,7 +85,7 @@ class _Scatter:
 
     def count(self, per_decal: float) -> float:
         """How many decals all surfaces get, with one for so many square metres."""
-        return self.area / per_decal * min(1.0, (_LARGE_AREA / max(self.area, 1.0)) ** 0.3)
+        return self.area / per_decal * min(1.0, (_LARGE_AREA / max(self.area, 1.0)) ** 0.4)
 
     def points(self, count: int, radius: tuple[float, float]) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
         """At most `count` random points (N, 2), radii around them (N,), and the surface below each (N,)."""
@@ -141,7 +141,7 @@ class _Scatter:
         heights: tuple[float, float],
         group: str | None,
         brightness: tuple[float, float],
-        corners: int = 9,
+        corners: int = 8,
         color: tuple[float, float, float] = (1.0, 1.0, 1.0),
     ) -> None:
         """Irregular patches of another picture, or darker ones of the picture below (`group` None)."""
@@ -191,10 +191,10 @@ class _Scatter:
         add_rectangles(self.builder, self.textures, centers, heading, width * share, width, paint)
 
     def cracks(self, count: int, step: float, heights: tuple[float, float], group: str) -> None:
-        """Wandering cracks filled with bitumen, of twelve pieces each."""
+        """Wandering cracks filled with bitumen, of sixteen pieces each."""
         centers, _, owner = self.points(count, (1.0, 1.0))
-        count, pieces = len(centers), 12
-        turns = self.rng.normal(0, 0.45, (count, pieces)) * (self.rng.random((count, pieces)) < 0.7)
+        count, pieces = len(centers), 16
+        turns = self.rng.normal(0, 0.35, (count, pieces))
         start = self.headings(owner) + self.rng.choice([0, np.pi / 2, np.pi], count)
         heading = start[:, None] + self.rng.normal(0, 0.4, (count, 1)) + np.cumsum(turns, axis=1)
         steps = step * self.rng.uniform(0.4, 1.0, (count, pieces, 1))
@@ -203,7 +203,7 @@ class _Scatter:
         normal = np.gradient(path, axis=1) if count else np.zeros_like(path)
         normal = np.stack([-normal[..., 1], normal[..., 0]], axis=2)
         normal /= np.maximum(np.linalg.norm(normal, axis=2, keepdims=True), 1e-9)
-        reach = normal * self.rng.uniform(0.005, 0.022, (count, pieces + 1, 1))
+        reach = normal * self.rng.uniform(0.003, 0.014, (count, pieces + 1, 1))
         left, right = path + reach, path - reach
         quads = np.stack([left[:, :-1], left[:, 1:], right[:, 1:], right[:, :-1]], axis=2).reshape(-1, 4, 2)
         crack = np.repeat(np.arange(count), pieces)
@@ -250,7 +250,7 @@ def _wear_roads(roads: _Scatter) -> None:
     roads.blotches(round(0.10 * count), (0.3, 1.2), (0.0026, 0.0032), None, (1.05, 1.25))
     roads.slabs(round(0.10 * count), (0.6, 3.0), (0.0033, 0.0040), ["patch", "asphalt"], (0.5, 0.95))
     roads.blotches(round(0.08 * count), (0.3, 1.4), (0.0033, 0.0040), "patch", (0.55, 0.95))
-    roads.cracks(round(0.16 * count), 0.55, (0.0041, 0.0044), "rubber")
+    roads.cracks(round(0.16 * count), 0.4, (0.0041, 0.0044), "rubber")
     roads.blotches(round(0.18 * count), (0.06, 0.35), (0.0045, 0.0049), None, (0.4, 0.75), 7)
     roads.blotches(round(0.12 * count), (0.02, 0.06), (0.0069, 0.0074), "concrete", (0.5, 1.0), 5)
     roads.covers(round(0.04 * count), (0.28, 0.36), (0.0074, 0.0079))

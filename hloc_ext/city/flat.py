@@ -29,11 +29,11 @@ def triangulate(areas: Sequence[shapely.Geometry]) -> tuple[Floats, npt.NDArray[
 
 
 def nearby_union(
-    areas: npt.NDArray[np.object_], others: npt.NDArray[np.object_], themselves: bool = False
+    areas: npt.NDArray[np.object_], others: npt.NDArray[np.object_], skip_own: bool = False
 ) -> npt.NDArray[np.object_]:
-    """For each area the union of the others that it meets, (N,); `themselves`: not of the one with its index."""
+    """For each area the union of the others that it meets, (N,); `skip_own`: but for its own index."""
     index, other = shapely.STRtree(others).query(areas, predicate="intersects")
-    if themselves:
+    if skip_own:
         index, other = index[index != other], other[index != other]
     order = np.lexsort((other, index))
     index, other = index[order], other[order]

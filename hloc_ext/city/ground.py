@@ -182,7 +182,7 @@ def _heading(line: shapely.LineString) -> float:
 
 def _allot(area: shapely.Geometry, zones: npt.NDArray[np.object_]) -> list[tuple[shapely.Geometry, int]]:
     """Cut an area by zones: (piece, index of its zone), and −1 for what is in none or in several."""
-    own = shapely.difference(zones, nearby_union(zones, zones, themselves=True))
+    own = shapely.difference(zones, nearby_union(zones, zones, skip_own=True))
     whole = shapely.get_parts(area)
     part, zone = shapely.STRtree(own).query(whole, predicate="intersects")
     cut = shapely.intersection(whole[part], own[zone])

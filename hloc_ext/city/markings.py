@@ -72,7 +72,7 @@ class _Painter:
         zones = shapely.buffer(lines, [street.width / 2 + 1.5 for street in streets], cap_style="flat")
         crossings = [shapely.buffer(crossing.area, 1.2) for crossing in self._plan.crossings]
         stops = shapely.buffer(shapely.linestrings(self._plan.stop_lines), 0.8)
-        blocked = nearby_union(zones, np.array([*zones, *crossings, *stops], dtype=object), themselves=True)
+        blocked = nearby_union(zones, np.array([*zones, *crossings, *stops], dtype=object), skip_own=True)
         for street, centre, junctions in zip(streets, lines, blocked, strict=True):
             for offset, dashed in _lines(street):
                 line = centre.offset_curve(offset) if offset else centre

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,8 @@ _PARKED = 0.6
 #: Metres of lane for each driving car, and of sidewalk for each person.
 _LANE_PER_CAR, _SIDEWALK_PER_PERSON = 55.0, 28.0
 _PLAZA_PER_PERSON, _PARK_PER_PERSON = 110.0, 500.0
-#: Different people in one picture, of which copies in other clothes are placed.
-_PEOPLE = 14
+#: Different people, of whom copies in other clothes are placed.
+_PEOPLE = 24
 
 #: Radius that items take up, as a share of their size; 0.2 m at least.
 _ITEM_RADIUS = {
@@ -112,18 +113,32 @@ def moving_mesh(
     shapes = np.concatenate([cars.shapes(0.1), people.shapes(0.05)])
     kept = _apart(shapes, obstacles)
     cars, people = cars[kept[: len(cars.kind)]], people[kept[len(cars.kind) :]]
-    rng = np.random.default_rng([seed, 60])
-    makers = [make_car(body, textures, rng) for body in BODIES]
+    vehicles, walkers = _prototypes(textures)
     paint = _colors_of(cars.identity, seed)[:, None]
     dressed = people_colors(np.random.default_rng([seed, 66]), _PEOPLE * 6)[people.identity % (_PEOPLE * 6)]
-    walkers = [make_person(textures, rng) for _ in range(_PEOPLE if len(people.kind) else 0)]
     heights = 1.55 + 0.35 * (people.identity * 0.618034 % 1)
     return Mesh.concatenate(
         [
-            *_copies(cars, makers, np.ones(len(cars.kind)), paint),
+            *_copies(cars, vehicles, np.ones(len(cars.kind)), paint),
             *_copies(people, walkers, heights, dressed),
         ]
     )
+
+
+#: Prototypes that were made, and for which pictures: making them takes longer than placing them.
+_made: list[tuple[weakref.ref[TextureSet], tuple[list[Prototype], list[Prototype]]]] = []
+
+
+def _prototypes(textures: TextureSet) -> tuple[list[Prototype], list[Prototype]]:
+    """Vehicles and people, the same ones as long as the pictures are the same."""
+    for pictures, made in _made:
+        if pictures() is textures:
+            return made
+    rng = np.random.default_rng(60)
+    vehicles = [make_car(body, textures, rng) for body in BODIES]
+    walkers = [make_person(textures, rng) for _ in range(_PEOPLE)]
+    _made[:] = [*_made[-3:], (weakref.ref(textures), (vehicles, walkers))]
+    return vehicles, walkers
 
 
 def _copies(

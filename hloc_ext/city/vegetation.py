@@ -80,7 +80,7 @@ def trees_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: Textu
         500 to 900 triangles for each of up to 400 trees, fewer for each of more.
     """
     rng = np.random.default_rng([seed, 41])
-    fineness = min(1.0, (_FINE_TREES / max(len(items), 1)) ** 0.5)
+    fineness = _fineness(len(items))
     greens = _by_brightness(textures)
     leaves = rng.permutation(np.resize(greens[1:] or greens, len(_BROADLEAVED)))
     broadleaved = [
@@ -97,7 +97,7 @@ def trees_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: Textu
 def bushes_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: TextureSet, seed: int) -> Mesh:
     """Bushes, 150 to 250 triangles each; arguments as in :func:`trees_mesh`."""
     rng = np.random.default_rng([seed, 42])
-    prototypes = [_bush(textures, rng) for _ in range(4)]
+    prototypes = [_bush(textures, rng, _fineness(len(items))) for _ in range(4)]
     kinds = rng.integers(0, len(prototypes), len(items))
     colors = np.stack([_bark_colors(rng, kinds), _leaf_colors(rng, len(items))], axis=1)
     return _placed(items, object_ids, prototypes, kinds, colors, rng)
@@ -128,6 +128,11 @@ def _placed(
     )
 
 
+def _fineness(count: int) -> float:
+    """How fine plants are if there are so many, 0 to 1."""
+    return min(1.0, (_FINE_TREES / max(count, 1)) ** 0.75)
+
+
 def _by_brightness(textures: TextureSet) -> list[int]:
     """Pictures of green leaves, the darkest first."""
     pictures = textures.group("leaves")
@@ -151,9 +156,9 @@ def _broadleaved(
 ) -> Prototype:
     """A tree of height 1: bent trunk, branches, balls of foliage and leaves around them."""
     low, high = species.crown
-    centers, radii = _clumps(rng, species)
+    centers, radii = _clumps(rng, species, max(7, round(species.clumps * fineness**0.55)))
     model = Modeller(textures, Label.VEGETATION, _TREE_HEIGHT)
-    _trunk(model, textures, rng, centers, species)
+    _trunk(model, textures, rng, centers[: round(6 * fineness)], species)
     model.slot = 2
     middle = low + (high - low) * species.widest
     _blobs(model, rng, centers, radii, leaves)
@@ -162,19 +167,19 @@ def _broadleaved(
 
 
 def _clumps(
-    rng: np.random.Generator, species: _Species
+    rng: np.random.Generator, species: _Species, count: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Centres (N, 3) and radii (N,) of clumps of leaves that fill the crown, apart from each other."""
+    """Centres (N, 3) and radii (N,) of clumps of leaves that fill the crown; fewer ones are larger."""
     low, high = species.crown
-    count = species.clumps
+    size = species.clump * (species.clumps / count) ** 0.4
     candidates = rng.uniform(0, 1, (12 * count, 3))
     level = candidates[:, 0]
     below = level / species.widest
     above = (1 - level) / (1 - species.widest)
     outline = np.sqrt(np.clip(1 - (1 - np.minimum(below, above)) ** 2, 0, 1)) * species.radius
-    radius = outline * np.sqrt(0.25 + 0.75 * candidates[:, 1]) * (1 - 0.5 * species.clump)
+    radius = outline * np.sqrt(0.25 + 0.75 * candidates[:, 1]) * (1 - 0.5 * size)
     angle = candidates[:, 2] * 2 * np.pi
-    margin = 0.45 * species.clump * species.radius
+    margin = 0.45 * size * species.radius
     height = low + margin + level * (high - low - 2 * margin)
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], 1)
     chosen = [0]
@@ -182,7 +187,7 @@ def _clumps(
     while len(chosen) < count:
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
-    return points[chosen], species.clump * species.radius * rng.uniform(0.75, 1.2, count)
+    return points[chosen], size * species.radius * rng.uniform(0.75, 1.2, count)
 
 
 def _trunk(
@@ -192,7 +197,7 @@ def _trunk(
     centers: npt.NDArray[np.float64],
     species: _Species,
 ) -> None:
-    """Add a trunk that bends a little, and branches from it to some of the clumps."""
+    """Add a trunk that bends a little, and branches from it to clumps."""
     low, high = species.crown
     bark = int(rng.choice(textures.group("bark")))
     top = low + 0.6 * (high - low)
@@ -202,7 +207,7 @@ def _trunk(
     radii = species.trunk * np.array([1.7, 1.35, 1.0, 0.9, 0.7, 0.3])
     model.slot = 1
     model.tube(axis, radii, 7, bark, caps=False)
-    for center in centers[rng.permutation(len(centers))[:6]]:
+    for center in centers:
         start = max(low * 0.8, center[2] - rng.uniform(0.15, 0.3))
         foot = np.array([np.interp(start, heights, sway[:, 0]), np.interp(start, heights, sway[:, 1]), start])
         knee = foot * (0.45, 0.45, 0.5) + center * (0.55, 0.55, 0.5)
@@ -337,16 +342,16 @@ def _pine(textures: TextureSet, rng: np.random.Generator, fineness: float, leave
     return _broadleaved(textures, rng, species, fineness, leaves)
 
 
-def _bush(textures: TextureSet, rng: np.random.Generator) -> Prototype:
+def _bush(textures: TextureSet, rng: np.random.Generator, fineness: float) -> Prototype:
     """A bush of height 1."""
     leaves = int(rng.choice(_by_brightness(textures)))
     model = Modeller(textures, Label.VEGETATION, 1.3)
     model.slot = 2
-    count = int(rng.integers(4, 7))
+    count = round(int(rng.integers(4, 7)) * fineness**0.4)
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = rng.uniform(0.15, 0.45, count)
     centers = np.stack([reach * np.cos(angle), reach * np.sin(angle), rng.uniform(0.24, 0.6, count)], 1)
     radii = rng.uniform(0.32, 0.44, count)
     _blobs(model, rng, centers, radii, leaves)
-    _foliage(model, rng, centers, radii, leaves, 130, (0, 0, 0.3), (0.06, 0.13))
+    _foliage(model, rng, centers, radii, leaves, round(130 * fineness), (0, 0, 0.3), (0.06, 0.13))
     return model.build().standing()

@@ -1,4 +1,4 @@
-"""A crossroads with a few of everything, and pictures of one colour: what the tests of the streets build on."""
+"""A crossroads with a few of everything, and pictures of one colour: for the tests of the streets."""
 
 from __future__ import annotations
 
