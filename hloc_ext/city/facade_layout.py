@@ -179,7 +179,7 @@ def make_facade(
 def _bays(rng: np.random.Generator, style: Style, length: float, margin: float, face: str) -> _Bays:
     """Divide a wall into window columns and group them: mirrored, or evenly, or at random."""
     usable = length - 2 * margin
-    bay = style.bay * (rng.uniform(1.1, 1.5) if face == "yard" else rng.uniform(0.92, 1.1))
+    bay = style.bay * (rng.uniform(1.0, 1.3) if face == "yard" else rng.uniform(0.9, 1.1))
     count = max(int(usable / bay), 1)
     group = max(int(rng.integers(1, 4)), 1)
     section = np.zeros(count, np.intp)
@@ -295,7 +295,10 @@ def _ground_floor(
             )
         else:
             low = max(style.plinth_height + 0.1, style.sill + _DOOR_STEP, 0.5)
-            _windows(rng, style, facade, bays, column, low, ceiling - max(style.head, 0.35), depth, 0.04)
+            high = ceiling - max(style.head, 0.35)
+            if style.character != "civic":
+                high = min(high, low + 2.1)
+            _windows(rng, style, facade, bays, column, low, high, depth, 0.04)
 
 
 def _shop_floor(rng: np.random.Generator, facade: Facade, margin: float, entrance: bool) -> None:

@@ -76,7 +76,8 @@ class Style:
         cornice: by which the cornice under the eaves protrudes; 0: none.
         string_courses: floors over which there is a band: ``none``, ``ground`` or ``all``.
         plinth_height: of the base.
-        quoins, pilasters, shutters: whether there are such.
+        quoins, rusticated, gablets, pilasters, shutters: whether there are corner stones, courses with deep
+            joints on the ground floor, small gables over projecting parts, and the like.
         paired: chance that a column has two windows side by side.
         balconies, oriels, projections, loggias: chance that a facade has such parts.
         blinds: share of the windows with a lowered roller blind.
@@ -109,6 +110,8 @@ class Style:
     string_courses: str
     plinth_height: float
     quoins: bool
+    rusticated: bool
+    gablets: bool
     pilasters: bool
     shutters: bool
     paired: float
@@ -142,6 +145,16 @@ def some(rng: np.random.Generator, textures: TextureSet, group: str, count: int)
     return tuple(int(i) for i in rng.permutation(indices)[:count])
 
 
+def alike(rng: np.random.Generator, textures: TextureSet, group: str, count: int) -> tuple[int, ...]:
+    """Up to `count` pictures of a group whose borders, the frames, have about the same colour."""
+    indices = np.array(textures.group(group))
+    borders = np.array([textures.textures[i].pixels[::8, 3].mean(axis=0) for i in indices])
+    first = int(rng.integers(len(indices)))
+    distance = np.abs(borders - borders[first]).sum(axis=1) + rng.uniform(0, 25, len(indices))
+    distance[first] = -1.0
+    return tuple(int(i) for i in indices[np.argsort(distance)[:count]])
+
+
 def colored(textures: TextureSet, texture: int, color: npt.ArrayLike) -> Material:
     """A picture tinted so that its mean becomes `color` (sRGB), as far as it is light enough."""
     pixels = textures.textures[texture].pixels
@@ -164,7 +177,9 @@ def wall_material(rng: np.random.Generator, textures: TextureSet, group: str) ->
     palettes = {"plaster": _PLASTER, "siding": _BOARDS, "panel": _PANELS}
     if group in palettes:
         palette = palettes[group]
-        return colored(textures, texture, varied(rng, palette[int(rng.integers(len(palette)))]))
+        color = np.array(palette[int(rng.integers(len(palette)))], np.float64)
+        color += rng.uniform(0.1, 0.4) * (color.mean() - color)
+        return colored(textures, texture, varied(rng, color))
     tint = 236 * np.exp(rng.normal(-0.08, 0.12)) * np.exp(rng.normal(0, 0.035, 3))
     return Material(texture, _tint(np.clip(tint, 90, 255)))
 
@@ -177,12 +192,12 @@ def make_style(rng: np.random.Generator, textures: TextureSet, building: Buildin
     uniform = rng.uniform
     old = character in ("historic", "civic")
     wide = character in ("office", "industrial", "modern")
-    bay = {"office": uniform(2.4, 3.4), "industrial": uniform(3.6, 5.5), "modern": uniform(2.9, 4.2)}.get(
-        character, uniform(2.1, 3.2)
+    bay = {"office": uniform(2.4, 3.4), "industrial": uniform(3.6, 5.5), "modern": uniform(2.6, 3.8)}.get(
+        character, uniform(2.0, 2.9)
     )
-    share = uniform(0.55, 0.9) if character in ("office", "industrial") else uniform(0.36, 0.52)
+    share = uniform(0.55, 0.9) if character in ("office", "industrial") else uniform(0.4, 0.58)
     surrounds = {
-        "historic": {"none": 0.2, "lintel": 0.15, "frame": 0.35, "hood": 0.18, "pediment": 0.12},
+        "historic": {"none": 0.1, "lintel": 0.15, "frame": 0.35, "hood": 0.22, "pediment": 0.18},
         "civic": {"frame": 0.4, "hood": 0.3, "pediment": 0.3},
         "brick": {"none": 0.25, "lintel": 0.6, "frame": 0.15},
         "cottage": {"none": 0.4, "frame": 0.45, "lintel": 0.15},
@@ -198,14 +213,14 @@ def make_style(rng: np.random.Generator, textures: TextureSet, building: Buildin
         character=character,
         wall=wall,
         **_other_materials(rng, textures, character, group, wall),
-        windows=some(rng, textures, "window", int(rng.integers(2, 4))),
-        wide_windows=some(rng, textures, "window_wide", int(rng.integers(1, 4))),
+        windows=alike(rng, textures, "window", int(rng.integers(2, 5))),
+        wide_windows=alike(rng, textures, "window_wide", int(rng.integers(2, 4))),
         doors=some(rng, textures, "door", 3),
         shopfronts=some(rng, textures, "shopfront", 6),
         garages=some(rng, textures, "garage", 2),
         window_width=bay * share,
-        sill=uniform(0.35, 0.9) if wide else uniform(0.7, 0.95),
-        head=uniform(0.3, 0.55) if wide else uniform(0.4, 0.75),
+        sill=uniform(0.3, 0.9) if wide else uniform(0.6, 0.95),
+        head=uniform(0.3, 0.55) if wide else uniform(0.35, 0.7),
         bay=bay,
         recess=uniform(0.12, 0.25),
         sill_depth=uniform(0.04, 0.14) if rng.random() < 0.85 else 0.0,
@@ -213,10 +228,14 @@ def make_style(rng: np.random.Generator, textures: TextureSet, building: Buildin
         cornice=uniform(0.2, 0.6) if old else (uniform(0.08, 0.3) if rng.random() < 0.5 else 0.0),
         string_courses=pick(
             rng,
-            {"none": 0.2, "ground": 0.45, "all": 0.35} if old else {"none": 0.6, "ground": 0.3, "all": 0.1},
+            {"none": 0.12, "ground": 0.43, "all": 0.45}
+            if old
+            else {"none": 0.45, "ground": 0.35, "all": 0.2},
         ),
         plinth_height=uniform(0.3, 1.1) if rng.random() < 0.85 else 0.0,
         quoins=rng.random() < {"historic": 0.35, "civic": 0.5, "brick": 0.25}.get(character, 0.04),
+        rusticated=rng.random() < {"historic": 0.4, "civic": 0.4}.get(character, 0.0),
+        gablets=rng.random() < {"historic": 0.55, "brick": 0.5, "civic": 0.6}.get(character, 0.1),
         pilasters=rng.random()
         < {"historic": 0.15, "civic": 0.6, "office": 0.45, "industrial": 0.5}.get(character, 0),
         shutters=rng.random() < {"cottage": 0.4, "historic": 0.1}.get(character, 0),
@@ -235,8 +254,8 @@ def _other_materials(
 ) -> dict[str, Material]:
     """Everything that goes with a wall."""
     accent_group = pick(rng, {"plaster": 0.6, "stone": 0.25, "concrete": 0.15})
-    light = rng.random() < 0.65
-    shade = rng.uniform(176, 216) if light else rng.uniform(96, 150)
+    light = rng.random() < 0.8
+    shade = rng.uniform(180, 216) if light else rng.uniform(100, 150)
     accent = colored(
         textures, one(rng, textures, accent_group), varied(rng, (shade, 0.97 * shade, 0.9 * shade))
     )

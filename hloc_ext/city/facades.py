@@ -8,7 +8,16 @@ from .facade_layout import BASE, Facade, Floats, blank_facade, make_facade
 from .facade_style import Style, make_style
 from .mesh import Mesh
 from .openings import add_openings
-from .ornaments import add_advertisement, add_balconies, add_bands, add_clutter, add_corners, add_shops
+from .ornaments import (
+    add_advertisement,
+    add_balconies,
+    add_bands,
+    add_clutter,
+    add_corners,
+    add_gablets,
+    add_rustication,
+    add_shops,
+)
 from .plan import Building, CityPlan
 from .roofs import add_roof, plan_roof
 from .surfaces import Frame, Material, Surfaces
@@ -96,6 +105,10 @@ def _add_facade(
     else:
         _add_wall(surfaces, facade, style.ground, style.wall, style.second)
         add_corners(surfaces, facade, style, eaves)
+        if style.rusticated and not any(opening.kind == "shopfront" for opening in facade.openings):
+            add_rustication(surfaces, facade, style, rng)
+        if style.gablets:
+            add_gablets(surfaces, facade, style, rng)
     add_openings(surfaces, facade, style, rng)
     add_bands(surfaces, facade, style, eaves, overhang)
     add_balconies(surfaces, facade, style, rng)

@@ -251,11 +251,11 @@ def _add_entrance(
     elif facade.is_free(door.left - 0.02, door.right + 0.02, door.high + 0.02, door.high + 0.15, 0.0):
         width = rng.uniform(0.12, 0.22)
         for start, end in ((door.left - width, door.left), (door.right, door.right + width)):
-            surfaces.box(frame, (start, depth, -0.1), (end, depth + 0.05, door.high), style.accent)
+            surfaces.box(frame, (start, depth, -0.1), (end, depth + 0.075, door.high), style.accent)
         surfaces.box(
             frame,
             (door.left - width, depth, door.high),
-            (door.right + width, depth + 0.06, door.high + width),
+            (door.right + width, depth + 0.085, door.high + width),
             style.accent,
         )
     side = door.left - 0.45

@@ -326,7 +326,8 @@ def add_clutter(
     """Add drainpipes, posters, graffiti, vents, boxes, dishes, flower boxes and cables."""
     _add_drainpipes(surfaces, facade, style, rng, eaves)
     _add_posters(surfaces, facade, rng)
-    grey = style.metal.shaded(1.3)
+    light = int(rng.integers(150, 256))
+    grey = Material(style.metal.texture, (light, light, int(0.97 * light)))
     for low in facade.levels[1:-1]:
         for _ in range(max(int(facade.length / 3), 1)):
             if rng.random() > style.lived_in:
@@ -406,3 +407,46 @@ def add_advertisement(surfaces: Surfaces, facade: Facade, rng: np.random.Generat
     left = rng.uniform(0.5, facade.length - width - 0.5)
     top = high - rng.uniform(0.6, 1.2)
     _add_picture(surfaces, facade, "poster", rng, (left, left + width, top - height, top), 0.025, tint=215)
+
+
+def add_rustication(surfaces: Surfaces, facade: Facade, style: Style, rng: np.random.Generator) -> None:
+    """Add courses with deep joints to the ground floor."""
+    height, low = rng.uniform(0.32, 0.48), max(style.plinth_height, 0.3) + 0.03
+    for z in np.arange(low, facade.levels[1] - height - 0.3, height):
+        add_band(surfaces, facade, z, z + height - 0.045, 0.035, style.ground, interrupted=True)
+
+
+def add_gablets(surfaces: Surfaces, facade: Facade, style: Style, rng: np.random.Generator) -> None:
+    """Crown the parts that project under the eaves: small gables, plain or stepped."""
+    stepped = rng.random() < 0.4
+    top = float(facade.levels[-1])
+    for left, right, depth in _runs(facade.breaks, facade.depth[-1]):
+        if depth <= 0 or right - left > 9:
+            continue
+        half, middle = (right - left) / 2, (left + right) / 2
+        rise = min(half * rng.uniform(0.5, 1.0), 3.2)
+        if stepped:
+            for k, part in enumerate((1.0, 0.66, 0.33)):
+                low, high = top + rise * k / 3, top + rise * (k + 1) / 3
+                lower, upper = (middle - part * half, -0.4, low), (middle + part * half, depth, high)
+                surfaces.box(facade.frame, lower, upper, style.second, ("front", "back", "left", "right"))
+                lower, upper = (lower[0] - 0.05, -0.45, high), (upper[0] + 0.05, depth + 0.06, high + 0.08)
+                surfaces.box(facade.frame, lower, upper, style.accent)
+            continue
+        peak = top + rise
+        for d in (depth, -0.4):
+            face = [[(middle, d, peak), (right, d, top), (left, d, top)]]
+            uv = np.array([(middle, -peak), (right, -top), (left, -top)]) / surfaces.textures.size(
+                style.second.texture
+            )
+            surfaces.triangles(facade.frame, face, style.second.texture, style.second.tint, uv=uv)
+        for end, over in ((left, -0.12), (right, 0.12)):
+            drop = 0.12 * rise / half
+            slope = [
+                [(middle, -0.5, peak + lift), (middle, depth + 0.12, peak + lift),
+                 (end + over, depth + 0.12, top + lift - drop), (end + over, -0.5, top + lift - drop)]
+                for lift in (0.02, 0.16)
+            ]  # fmt: skip
+            surfaces.quads(facade.frame, slope, style.metal.texture, style.metal.tint)
+            edge = [[slope[1][1], slope[1][2], slope[0][2], slope[0][1]]]
+            surfaces.quads(facade.frame, edge, style.accent.texture, style.accent.tint)
