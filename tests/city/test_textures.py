@@ -12,17 +12,59 @@ def textures() -> TextureSet:
 
 
 COUNTS = {
-    "brick": 6, "plaster": 6, "stone": 4, "concrete": 3, "panel": 3, "siding": 2, "roof_tile": 4, "bitumen": 2,
-    "gravel": 2, "metal_roof": 2, "asphalt": 3, "paving": 5, "cobble": 2, "grass": 3, "soil": 3, "kerb": 1,
-    "water": 1, "window": 40, "window_wide": 12, "door": 12, "shopfront": 24, "garage": 4, "sign": 10,
-    "poster": 48, "graffiti": 8, "traffic_sign": 24, "marking": 3, "manhole": 3, "patch": 4, "bark": 2,
-    "leaves": 6, "wood": 2, "metal": 3, "car_paint": 1, "glass": 1, "rubber": 1, "cloth": 6, "skin": 2,
+    "brick": 6,
+    "plaster": 6,
+    "stone": 4,
+    "concrete": 3,
+    "panel": 3,
+    "siding": 2,
+    "roof_tile": 4,
+    "bitumen": 2,
+    "gravel": 2,
+    "metal_roof": 2,
+    "asphalt": 3,
+    "paving": 5,
+    "cobble": 2,
+    "grass": 3,
+    "soil": 3,
+    "kerb": 1,
+    "water": 1,
+    "window": 40,
+    "window_wide": 12,
+    "door": 12,
+    "shopfront": 24,
+    "garage": 4,
+    "sign": 10,
+    "poster": 48,
+    "graffiti": 8,
+    "traffic_sign": 24,
+    "marking": 3,
+    "manhole": 3,
+    "patch": 4,
+    "bark": 2,
+    "leaves": 6,
+    "wood": 2,
+    "metal": 3,
+    "car_paint": 1,
+    "glass": 1,
+    "rubber": 1,
+    "cloth": 6,
+    "skin": 2,
     "lamp_glass": 1,
-}  # fmt: skip
+}
 
 WHOLE = (
-    "window", "window_wide", "door", "shopfront", "garage", "sign", "poster", "graffiti", "traffic_sign", "manhole",
-)  # fmt: skip
+    "window",
+    "window_wide",
+    "door",
+    "shopfront",
+    "garage",
+    "sign",
+    "poster",
+    "graffiti",
+    "traffic_sign",
+    "manhole",
+)
 
 
 def linear(pixels: np.ndarray) -> np.ndarray:
