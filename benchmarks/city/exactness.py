@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pycolmap
+from rasterio.features import rasterize
+from rasterio.transform import from_bounds
 
 from hloc_ext.city.labels import Label
 from hloc_ext.city.views import View
@@ -130,25 +132,8 @@ def boundary_distances(
     Returns:
         For each such pixel its distance to the nearest outline pixel of the class in the tile.
     """
-    height, width = view.label.shape
-    scale = width / (bounds[2] - bounds[0])
-    # Drawn in 1/16 pixel, so that the outline is where the polygon's is.
-    drawn = np.zeros((height, width), np.uint8)
-    for polygon in polygons:
-        for part in getattr(polygon, "geoms", [polygon]):
-            rings = [part.exterior, *part.interiors]
-            corners = [
-                np.round(
-                    16
-                    * (np.column_stack([ring.xy[0], ring.xy[1]]) - [bounds[0], bounds[3]])
-                    * [scale, -scale]
-                    - 8
-                ).astype(np.int32)
-                for ring in rings
-            ]
-            mask = np.zeros_like(drawn)
-            cv2.fillPoly(mask, corners, 1, shift=4)
-            drawn |= mask
+    transform = from_bounds(*bounds, view.label.shape[1], view.label.shape[0])
+    drawn = rasterize(polygons, view.label.shape, transform=transform, dtype=np.uint8)
     shown = (view.label == label).astype(np.uint8)
     hidden = np.isin(view.label, (Label.VEGETATION, Label.VEHICLE, Label.PERSON, Label.POLE, Label.OTHER))
     free = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
