@@ -242,10 +242,10 @@ class _CarMaker:
 
     def _shadow(self) -> None:
         """The dark ground under the car."""
-        x0, x1 = self._body.profile[0][0] + 0.1, self._body.profile[-1][0] - 0.1
+        x0, x1 = self._body.profile[0][0] + 0.45, self._body.profile[-1][0] - 0.45
         x0 = -3.4 if self._body is TRUCK else x0
-        quad = [(x0, 0.8, 0.01), (x1, 0.8, 0.01), (x1, -0.8, 0.01), (x0, -0.8, 0.01)]
-        self._model.quads([quad], self._pictures["rubber"], 110)
+        quad = [(x0, 0.65, 0.01), (x1, 0.65, 0.01), (x1, -0.65, 0.01), (x0, -0.65, 0.01)]
+        self._model.quads([quad], self._pictures["rubber"], 180)
 
 
 def _inset(quad: Floats, margin: tuple[float, float]) -> Floats:

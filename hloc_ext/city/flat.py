@@ -16,6 +16,11 @@ from .textures import TextureSet
 
 Floats = npt.NDArray[np.float64]
 
+#: Height of sidewalks and plazas above the roads, metres.
+SIDEWALK_HEIGHT = 0.12
+#: Height of grass and soil.
+GRASS_HEIGHT = 0.10
+
 
 def triangulate(areas: Sequence[shapely.Geometry]) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Triangles (T, 3, 2) that fill polygons (with holes) or collections of them, and whose each is (T,)."""

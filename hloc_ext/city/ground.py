@@ -11,17 +11,24 @@ import shapely
 import shapely.ops
 
 from .decals import add_decals
-from .flat import Outline, Surface, at_height, distance_to, nearby_union, outline, planar_uv, triangulate
+from .flat import (
+    GRASS_HEIGHT,
+    SIDEWALK_HEIGHT,
+    Outline,
+    Surface,
+    at_height,
+    distance_to,
+    nearby_union,
+    outline,
+    planar_uv,
+    triangulate,
+)
 from .labels import Label
 from .markings import add_markings
 from .mesh import Mesh, MeshBuilder
 from .plan import CityPlan, Street
 from .textures import TextureSet
 
-#: Height of sidewalks and plazas above the roads, metres.
-SIDEWALK_HEIGHT = 0.12
-#: Height of grass and soil.
-GRASS_HEIGHT = 0.10
 #: Object ids of the ground begin here.
 FIRST_GROUND_ID = 400_000
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import shapely
-import shapely.ops
+from scipy.spatial import cKDTree
 
-from .flat import Floats, Paint, add_quads, add_rectangles, distance_to, nearby_union
+from .flat import SIDEWALK_HEIGHT, Floats, Paint, add_quads, add_rectangles, distance_to, nearby_union
 from .labels import Label
 from .mesh import MeshBuilder
 from .plan import CityPlan, Street
@@ -16,8 +16,10 @@ from .textures import TextureSet
 #: Heights of paint begin and end here; each piece has its own, so that no two lie in one plane.
 _HEIGHTS = (0.0055, 0.0068)
 _LINE_WIDTH = 0.13
-#: Length of a parking slot along its heading, and its width.
-SLOT = (5.2, 2.2)
+#: Length and width of a parking slot at the kerb, and of one of those side by side.
+_SLOT, _BAY = (6.0, 2.2), (5.2, 2.7)
+#: No lane for cars is wider; the rest of a street is for parking.
+LANE_WIDTH = 3.3
 
 #: Arrows that point along +x, as quads, metres: straight on, to the left, straight on or to the left.
 _SHAFT = [(-1.6, 0.08), (0.5, 0.08), (0.5, -0.08), (-1.6, -0.08)]
@@ -48,11 +50,13 @@ class _Painter:
         self._builder, self._plan, self._textures, self._rng = builder, plan, textures, rng
         self._pictures = np.array(textures.group("marking"))
 
-    def _paint(self, count: int, label: Label = Label.ROAD) -> Paint:
-        """Worn white paint for so many pieces."""
+    def _paint(self, count: int, label: Label = Label.ROAD, height: float = 0.0) -> Paint:
+        """Worn white paint for so many pieces on ground of this height."""
         rng = self._rng
         tint = rng.uniform(175, 255, (count, 1)) * rng.uniform(0.95, 1.0, (count, 3))
-        return Paint(rng.choice(self._pictures, count), rng.uniform(*_HEIGHTS, count), label, tint=tint)
+        return Paint(
+            rng.choice(self._pictures, count), height + rng.uniform(*_HEIGHTS, count), label, tint=tint
+        )
 
     def _rectangles(
         self,
@@ -61,8 +65,9 @@ class _Painter:
         lengths: npt.ArrayLike,
         widths: npt.ArrayLike,
         label: Label = Label.ROAD,
+        height: float = 0.0,
     ) -> None:
-        paint = self._paint(len(centers), label)
+        paint = self._paint(len(centers), label, height)
         add_rectangles(self._builder, self._textures, centers, headings, lengths, widths, paint)
 
     def lanes(self) -> None:
@@ -138,29 +143,42 @@ class _Painter:
         nx, ny = line.interpolate(place + onwards).coords[0]
         heading = np.arctan2(ny - y, nx - x)
         cos, sin = np.cos(heading), np.sin(heading)
-        right = street.width / street.lanes * (0.5 + int(self._rng.integers(max(street.lanes // 2, 1))))
+        right = min(street.width / street.lanes, LANE_WIDTH) * (
+            0.5 + int(self._rng.integers(max(street.lanes // 2, 1)))
+        )
         shape = _ARROWS[self._rng.integers(len(_ARROWS))] * (1.0, self._rng.choice([-1.0, 1.0]))
         corners = shape @ np.array([(cos, sin), (-sin, cos)]) + (x + right * sin, y - right * cos)
         headings = np.full(len(corners), heading)
         add_quads(self._builder, self._textures, corners, headings, self._paint(len(corners)))
 
     def parking(self) -> None:
-        """Lines between parking slots on the roads, some of them without any."""
-        slots = self._plan.parking
+        """Lines around parking slots at the kerbs, and between those side by side on paved ground."""
+        slots = self._plan.parking.reshape(-1, 3)
+        on_road = shapely.contains_xy(self._plan.roads, slots[:, 0], slots[:, 1])
+        self._kerb_slots(slots[on_road])
+        paved = shapely.contains_xy(self._plan.plazas, slots[:, 0], slots[:, 1])
+        x, y, heading = slots[paved & ~on_road].T
+        left = np.stack([-np.sin(heading), np.cos(heading)], axis=1)
+        for side in (-0.5, 0.5):
+            centers = np.stack([x, y], axis=1) + side * _BAY[1] * left
+            self._rectangles(centers, heading, _BAY[0], 0.1, Label.SIDEWALK, SIDEWALK_HEIGHT)
+
+    def _kerb_slots(self, slots: Floats) -> None:
+        """Lines around slots along a kerb; neighbours share one."""
         if len(slots) == 0:
             return
-        inside = shapely.contains_xy(self._plan.roads, slots[:, 0], slots[:, 1])
-        x, y, heading = slots[inside].T
+        heading = slots[:, 2]
+        center = slots[:, :2]
         along = np.stack([np.cos(heading), np.sin(heading)], axis=1)
-        center = np.stack([x, y], axis=1)
         left = np.stack([-along[:, 1], along[:, 0]], axis=1)
         # The kerb is on one side; the line along the slots is on the other.
         to_kerb = distance_to(self._plan.roads, center + left) < distance_to(self._plan.roads, center - left)
         inner = np.where(to_kerb, -1.0, 1.0)[:, None] * left
-        width = 0.1
-        for end in (-0.5, 0.5):
-            self._rectangles(center + end * SLOT[0] * along, heading + np.pi / 2, SLOT[1], width)
-        self._rectangles(center + SLOT[1] / 2 * inner, heading, SLOT[0], width)
+        self._rectangles(center + _SLOT[1] / 2 * inner, heading, _SLOT[0], 0.1)
+        self._rectangles(center - _SLOT[0] / 2 * along, heading + np.pi / 2, _SLOT[1], 0.1)
+        gap, _ = cKDTree(center).query(center + _SLOT[0] * along)
+        last = gap > 1.0
+        self._rectangles((center + _SLOT[0] / 2 * along)[last], heading[last] + np.pi / 2, _SLOT[1], 0.1)
 
 
 def _lines(street: Street) -> list[tuple[float, bool]]:

@@ -12,7 +12,8 @@ import shapely
 
 from .car_bodies import BODIES, BODY_SHARES, FOOTPRINTS, PAINT_SHARES, PAINTS
 from .cars import make_car
-from .ground import GRASS_HEIGHT, SIDEWALK_HEIGHT
+from .flat import GRASS_HEIGHT, SIDEWALK_HEIGHT
+from .markings import LANE_WIDTH
 from .mesh import Mesh
 from .people import make_person, people_colors
 from .plan import CityPlan, Street
@@ -226,8 +227,9 @@ class _Crowd:
         x = slots[:, 0] + shift[:, 0] * cos - shift[:, 1] * sin
         y = slots[:, 1] + shift[:, 0] * sin + shift[:, 1] * cos
         kind[kind == len(BODIES) - 1] = 0
-        z = np.zeros(count)
-        z[kept] = np.where(shapely.contains_xy(self._plan.roads, x[kept], y[kept]), 0.0, GRASS_HEIGHT)
+        z = np.full(count, GRASS_HEIGHT)
+        z[shapely.contains_xy(self._plan.plazas, x, y)] = SIDEWALK_HEIGHT
+        z[shapely.contains_xy(self._plan.roads, x, y)] = 0.0
         return _Things(np.stack([x, y, z, heading], axis=1), FOOTPRINTS[kind], kind, np.arange(count))[kept]
 
     def driving(self) -> _Things:
@@ -243,7 +245,7 @@ class _Crowd:
         lane = rng.integers(0, max(street.lanes, 1), count)
         kind = rng.choice(len(BODIES), count, p=BODY_SHARES)
         drift = rng.normal(0, 0.15, count)
-        offset = ((lane + 0.5) / max(street.lanes, 1) - 0.5) * street.width
+        offset = (lane + 0.5 - street.lanes / 2) * min(street.width / max(street.lanes, 1), LANE_WIDTH)
         if street.lanes <= 1:
             offset = np.full(count, -0.3)
         offset = offset + drift
