@@ -39,7 +39,9 @@ LAYERS = (
 _DATE = "2000-01-01T00:00:00.000Z"
 
 
-def vector_layers(plan: CityPlan, shift: tuple[float, float] = (0.0, 0.0)) -> dict[str, geopandas.GeoDataFrame]:
+def vector_layers(
+    plan: CityPlan, shift: tuple[float, float] = (0.0, 0.0)
+) -> dict[str, geopandas.GeoDataFrame]:
     """Layers of a city in `plan.crs` (metres, easting and northing).
 
     Args:
@@ -47,10 +49,10 @@ def vector_layers(plan: CityPlan, shift: tuple[float, float] = (0.0, 0.0)) -> di
         shift: metres east and north that everything is moved by, to make layers that are wrong on purpose.
 
     Returns:
-        The layers of :data:`LAYERS`: ``roads`` (carriageways), ``sidewalks`` (kind: sidewalk or plaza), ``buildings``
-        (id, floors, height of the eaves above the road, roof, use), ``vegetation`` (kind: park, lawn or tree; height
-        of trees), ``crossings`` (heading of the traffic, degrees clockwise from grid north), ``water``, and
-        ``road_centrelines`` (name, width, lanes).
+        The layers of :data:`LAYERS`: ``roads`` (carriageways), ``sidewalks`` (kind: sidewalk or plaza),
+        ``buildings`` (id, floors, height of the eaves above the road, roof, use), ``vegetation`` (kind: park,
+        lawn or tree; height of trees), ``crossings`` (heading of the traffic, degrees clockwise from grid
+        north), ``water``, and ``road_centrelines`` (name, width, lanes).
     """
     offset = (plan.origin[0] + shift[0], plan.origin[1] + shift[1])
     trees = [item for item in plan.items if item.kind == "tree"]
@@ -129,7 +131,10 @@ def write_geopackage(layers: Mapping[str, geopandas.GeoDataFrame], path: Path) -
         DiskFullError, UnwritableError: see :mod:`hloc_ext.formats.atomic`.
     """
     path = Path(path)
-    with replacing(path) as temporary, tempfile.TemporaryDirectory(dir=path.parent, prefix=".layers.") as folder:
+    with (
+        replacing(path) as temporary,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".layers.") as folder,
+    ):
         # GDAL wants this extension, and a file that does not exist.
         written = Path(folder) / "layers.gpkg"
         with _gdal_option("OGR_CURRENT_DATE", _DATE):
@@ -149,7 +154,9 @@ def to_wgs84(plan: CityPlan, xy: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def from_wgs84(plan: CityPlan, latitude_longitude: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Points in the scene frame of latitudes and longitudes in degrees, (…, 2) → (…, 2) metres."""
     degrees = np.asarray(latitude_longitude, np.float64)
-    easting, northing = _transformer(plan.crs).transform(degrees[..., 1], degrees[..., 0], direction="INVERSE")
+    easting, northing = _transformer(plan.crs).transform(
+        degrees[..., 1], degrees[..., 0], direction="INVERSE"
+    )
     return np.stack([easting, northing], axis=-1) - plan.origin
 
 

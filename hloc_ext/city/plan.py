@@ -11,13 +11,14 @@ import shapely
 
 from ..errors import InputError
 from .plan_blocks import make_blocks
+from .plan_crossings import make_crossings
 from .plan_faces import classify_faces
 from .plan_items import make_items
 from .plan_parking import kerb_parking
 from .plan_parts import Building, CityPlan, Crossing, Item, Street
 from .plan_shapes import describe
 from .plan_site import Block
-from .plan_streets import make_crossings, make_network
+from .plan_streets import make_network
 
 __all__ = ["LEAST_EXTENT", "Building", "CityPlan", "Crossing", "Item", "Street", "make_plan"]
 
@@ -53,7 +54,7 @@ def make_plan(
     crossings, stop_lines = make_crossings(network, roads, np.random.default_rng([seed, _CROSSINGS]))
     buildings = _buildings(blocks, bounds, np.random.default_rng([seed, _BUILDINGS]))
     areas = [block.areas() for block in blocks]
-    kerbs, halts = kerb_parking(network, crossings, np.random.default_rng([seed, _PARKING]))
+    kerbs, halts = kerb_parking(network, roads, crossings, np.random.default_rng([seed, _PARKING]))
     plan = CityPlan(
         seed=int(seed),
         crs=crs,
@@ -72,7 +73,9 @@ def make_plan(
         items=[],
         parking=np.concatenate([kerbs, *(np.array(block.parking).reshape(-1, 3) for block in blocks)]),
     )
-    return replace(plan, items=make_items(plan, network, blocks, halts, np.random.default_rng([seed, _ITEMS])))
+    return replace(
+        plan, items=make_items(plan, network, blocks, halts, np.random.default_rng([seed, _ITEMS]))
+    )
 
 
 def _check(extent: float, seed: int, crs: str, origin: tuple[float, float]) -> None:
@@ -81,7 +84,9 @@ def _check(extent: float, seed: int, crs: str, origin: tuple[float, float]) -> N
     if seed < 0:
         raise InputError(f"The seed is {seed}: choose a number that is not negative.")
     if not re.fullmatch(r"EPSG:32[67](0[1-9]|[1-5]\d|60)", crs):
-        raise InputError(f"The CRS '{crs}' is no UTM zone of WGS84: choose one such as EPSG:32635 (zone 35 north).")
+        raise InputError(
+            f"The CRS '{crs}' is no UTM zone of WGS84: choose one such as EPSG:32635 (zone 35 north)."
+        )
     if not np.isfinite(origin).all():
         raise InputError(f"The origin {origin} is no easting and northing.")
 
@@ -94,7 +99,9 @@ def _buildings(
     for block in blocks:
         for footprint, role in zip(block.footprints, block.roles, strict=True):
             buildings.append(describe(len(buildings), footprint, role, rng))
-    faces = classify_faces([building.footprint for building in buildings], [block.ring for block in blocks], bounds)
+    faces = classify_faces(
+        [building.footprint for building in buildings], [block.ring for block in blocks], bounds
+    )
     return [replace(building, faces=face) for building, face in zip(buildings, faces, strict=True)]
 
 

@@ -57,15 +57,31 @@ def _kinds(areas: npt.NDArray[np.object_], bounds: Bounds, rng: np.random.Genera
         weights = np.array([0.16, 0.24, 0.16 + 0.45 * far, 0.24, 0.10, 0.10 * (far > 0.4)])
         choices = ["perimeter", "terraces", "detached", "slabs", "offices", "industrial"]
         kinds[index] = rng.choice(choices, p=weights / weights.sum())
-    special = ["park"] * max(1, round(0.08 * len(usable))) + ["civic"] * max(int(count > 6), round(0.03 * count))
-    special += ["square"] * max(int(count > 9), round(0.03 * count)) + ["offices"] * max(1, round(0.04 * count))
-    special += ["slabs", "detached", "terraces"] * (count > 8)
+    special = _special(len(usable), count, rng)
     places = [full[i] for i in rng.permutation(count)[: len(special)]]
     # The largest of them become parks.
     places.sort(key=lambda i: -float(shapely.area(areas[i])))
     for index, kind in zip(places, special, strict=False):
         kinds[index] = kind
     return [str(kind) for kind in kinds]
+
+
+def _special(blocks: int, full: int, rng: np.random.Generator) -> list[str]:
+    """Uses that a city needs, parks first; `full` of the blocks that can be built on are of ordinary size."""
+    if full < 16:
+        return ["park", "civic", "offices", str(rng.choice(["slabs", "detached", "terraces", "square"]))]
+    shares = {
+        "civic": 0.03,
+        "square": 0.03,
+        "offices": 0.04,
+        "industrial": 0.02,
+        "slabs": 0.02,
+        "detached": 0.02,
+    }
+    special = ["park"] * round(0.08 * blocks)
+    for kind, share in shares.items():
+        special += [kind] * max(1, round(share * full))
+    return special
 
 
 def _fill(area: shapely.Polygon, kind: str, bounds: Bounds, rng: np.random.Generator) -> Block:

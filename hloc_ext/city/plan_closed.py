@@ -18,7 +18,10 @@ def fill_perimeter(corners: list[Corner], sides: list[Side], width: float, rng: 
     style = RowStyle(float(depth), (narrow, narrow + rng.uniform(4, 9)), wing=0.35 if width > 40 else 0.0)
     row = make_row(corners, sides, style, rng)
     shops = rng.random()
-    roles = ["shops" if rng.random() < (0.9 if corner else 0.3 + 0.6 * shops) else "apartments" for corner in row.corner]
+    roles = [
+        "shops" if rng.random() < (0.9 if corner else 0.3 + 0.6 * shops) else "apartments"
+        for corner in row.corner
+    ]
     block = Block(row.ring, "perimeter", sides, row.footprints, roles)
     _add_court(block, rng)
     return block
@@ -41,7 +44,8 @@ def fill_terraces(corners: list[Corner], sides: list[Side], width: float, rng: n
 def _add_court(block: Block, rng: np.random.Generator, dense: bool = True) -> None:
     """Sheds, grass and parked cars in what the buildings around leave free."""
     free = shapely.difference(
-        shapely.buffer(block.ring, -6.0), shapely.buffer(shapely.union_all(block.footprints), 3.2, quad_segs=2)
+        shapely.buffer(block.ring, -6.0),
+        shapely.buffer(shapely.union_all(block.footprints), 3.2, quad_segs=2),
     )
     for part in shapely.get_parts(free):
         if part.area < 60:

@@ -18,7 +18,7 @@ _PATH, _CAR, _TREE, _ITEM = (214, 204, 186), COLORS[Label.VEHICLE], (62, 140, 62
 def plan_to_pixel(plan: CityPlan, xy: npt.ArrayLike, pixel_size: float) -> npt.NDArray[np.float64]:
     """Pixel coordinates in :func:`draw_plan`'s picture, (…, 2) metres in the scene frame → (…, 2) x, y.
 
-    The centre of the top left pixel is (0.5, 0.5); its upper left corner is the north-west corner of the bounds.
+    The centre of the top left pixel is (0.5, 0.5); (0, 0) is the north-west corner of the bounds.
     """
     xy = np.asarray(xy, np.float64)
     return np.stack([xy[..., 0] - plan.bounds[0], plan.bounds[3] - xy[..., 1]], axis=-1) / pixel_size
@@ -51,7 +51,9 @@ def draw_plan(plan: CityPlan, pixel_size: float) -> npt.NDArray[np.uint8]:
     for crossing in plan.crossings:
         _fill(picture, plan, crossing.area, COLORS[Label.CROSSING], pixel_size)
     for line in plan.stop_lines:
-        cv2.polylines(picture, [_fixed(plan, line, pixel_size)], False, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT)
+        cv2.polylines(
+            picture, [_fixed(plan, line, pixel_size)], False, (255, 255, 255), 1, cv2.LINE_AA, _SHIFT
+        )
     for x, y, heading in plan.parking:
         car = np.array([(-2.2, -0.9), (2.2, -0.9), (2.2, 0.9), (-2.2, 0.9)])
         cos, sin = np.cos(heading), np.sin(heading)

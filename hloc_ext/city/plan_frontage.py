@@ -1,4 +1,4 @@
-"""Borders of a block: its corners, its sides between them, and cuts across the sides that separate neighbours."""
+"""Borders of a block: its corners and its sides between them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Corner:
     """A corner of a block, before the side of the same index.
 
     Attributes:
-        points: the vertices that make it up, (N, 2); the first ends the side before, the last starts the side after.
+        points: its vertices, (N, 2); the first ends the side before, the last starts the side after.
         apex: where the two sides meet when they are prolonged, (2,).
         angle: inside the block, radians; more than π where the block is concave.
     """
@@ -60,7 +60,9 @@ class Corner:
     angle: float
 
 
-def frontage(block: shapely.Polygon, bounds: tuple[float, float, float, float]) -> tuple[list[Corner], list[Side]]:
+def frontage(
+    block: shapely.Polygon, bounds: tuple[float, float, float, float]
+) -> tuple[list[Corner], list[Side]]:
     """Corners and sides of a block, counter-clockwise; side i leads from corner i to corner i + 1.
 
     A block without three corners has none, and no sides.

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from .plan_site import Block, path_between
+from .plan_site import Block
 
 Points = npt.NDArray[np.float64]
 
@@ -31,7 +31,9 @@ def lay_out_park(block: Block, rng: np.random.Generator) -> None:
     for _ in range(24):
         basin = pond(center + rng.uniform(-0.7, 0.7, 2) * radius, rng.uniform(0.2, 0.42) * radius, rng)
         paved = shapely.union_all(block.plazas)
-        shore = shapely.difference(shapely.intersection(basin, shapely.buffer(ring, -3)), shapely.buffer(paved, 1.0))
+        shore = shapely.difference(
+            shapely.intersection(basin, shapely.buffer(ring, -3)), shapely.buffer(paved, 1.0)
+        )
         largest = max(shapely.get_parts(shore), key=shapely.area, default=shapely.Polygon())
         if largest.area > max(18.0, 0.6 * basin.area):
             block.waters.append(shapely.buffer(shapely.buffer(largest, -0.8), 0.8, quad_segs=5))
@@ -46,7 +48,8 @@ def lay_out_square(block: Block, rng: np.random.Generator) -> None:
     room = shapely.difference(inner, built)
     if room.is_empty:
         return
-    basins, beds = [], []
+    basins: list[shapely.Polygon] = []
+    beds: list[shapely.Polygon] = []
     bounds = np.array(room.bounds)
     for _ in range(40):
         center, radius = rng.uniform(bounds[:2], bounds[2:]), rng.uniform(2.0, 4.5)

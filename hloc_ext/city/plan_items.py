@@ -32,7 +32,7 @@ def make_items(
     for x, y, heading in halts:
         _add_bus_stop(placer, np.array([x, y]), heading, rng)
     for block in blocks:
-        if block.kind in ("square", "civic"):
+        if block.kind in ("square", "civic", "offices"):
             _furnish_square(placer, block, rng)
         elif block.kind == "park":
             _furnish_paths(placer, block, rng)
@@ -111,7 +111,11 @@ def _add_sign(placer: Placer, arc: Arc, station: float, side: int, rng: np.rando
 
 def _add_lamps(placer: Placer, arc: Arc, first: float, last: float, rng: np.random.Generator) -> None:
     """Lamps about every 25 m: on both sides of main streets, else on one."""
-    size = {"main": rng.uniform(7.5, 9.0), "residential": rng.uniform(5.0, 6.8), "lane": rng.uniform(4.0, 4.6)}[arc.kind]
+    size = {
+        "main": rng.uniform(7.5, 9.0),
+        "residential": rng.uniform(5.0, 6.8),
+        "lane": rng.uniform(4.0, 4.6),
+    }[arc.kind]
     one = int(rng.choice([-1, 1]))
     for side in (-1, 1):
         if arc.kind == "main" or side == one:
@@ -134,7 +138,7 @@ class _Kerb:
     def every(self, spacing: float, rng: np.random.Generator) -> Points:
         """Stations at a regular distance."""
         count = int((self.last - self.first) / spacing)
-        return self.first + rng.uniform(0, spacing) + np.arange(count) * spacing
+        return np.array([self.first + rng.uniform(0, spacing) + step * spacing for step in range(count)])
 
     def random(self, count: int, rng: np.random.Generator) -> Points:
         """Random stations."""
@@ -158,13 +162,14 @@ class _Kerb:
 
 
 def _furnish_square(placer: Placer, block: Block, rng: np.random.Generator) -> None:
-    """Kiosk, column, lamps, rows of trees, benches and bollards."""
+    """A kiosk, a column, lamps, rows of trees, benches and bollards."""
     center = shapely.get_coordinates(shapely.centroid(block.ring))[0]
     inner = shapely.buffer(block.ring, -4.5, join_style="mitre")
     if inner.is_empty or inner.geom_type != "Polygon":
         return
-    for kind, size, count in (("kiosk", 2.8, 1), ("advertising_column", 3.3, 1)):
-        points = _spread(inner, count * int(rng.random() < 0.7), rng)
+    chance = 0.75 if block.kind == "square" else 0.3
+    for kind, size in (("kiosk", 2.8), ("advertising_column", 3.3)):
+        points = _spread(inner, int(rng.random() < chance), rng)
         placer.add(kind, points, rng.uniform(0, 2 * np.pi, len(points)), size)
     line = inner.exterior
     lamps = _line_points(line, 22.0, rng)
@@ -189,10 +194,19 @@ def _furnish_paths(placer: Placer, block: Block, rng: np.random.Generator) -> No
     ring = shapely.buffer(block.ring, -2.0)
     paved = shapely.union_all(block.plazas)
     for path in block.paths:
-        for kind, spacing, offset, size in (("lamp", 24.0, 1.7, 3.9), ("bench", 17.0, 1.9, 0.85), ("bin", 40.0, 1.8, 0.9)):
+        for kind, spacing, offset, size in (
+            ("lamp", 24.0, 1.7, 3.9),
+            ("bench", 17.0, 1.9, 0.85),
+            ("bin", 40.0, 1.8, 0.9),
+        ):
             stations = np.arange(rng.uniform(3, spacing), path.length - 3, spacing)
             points = shapely.get_coordinates(shapely.line_interpolate_point(path, stations))
-            step = shapely.get_coordinates(shapely.line_interpolate_point(path, np.minimum(stations + 0.5, path.length))) - points
+            step = (
+                shapely.get_coordinates(
+                    shapely.line_interpolate_point(path, np.minimum(stations + 0.5, path.length))
+                )
+                - points
+            )
             normal = np.stack([-step[:, 1], step[:, 0]], axis=1) / np.linalg.norm(step, axis=1)[:, None]
             side = rng.choice([-1.0, 1.0], (len(stations), 1))
             spots = points + side * normal * offset
@@ -222,7 +236,9 @@ def _plant(placer: Placer, block: Block, rng: np.random.Generator) -> None:
     paved = shapely.buffer(shapely.union_all([*block.plazas, *block.waters]), 0.7, quad_segs=2)
     ground = shapely.difference(shapely.buffer(block.ring, -1.0), paved)
     if block.footprints:
-        ground = shapely.difference(ground, shapely.buffer(shapely.union_all(block.footprints), 0.8, quad_segs=2))
+        ground = shapely.difference(
+            ground, shapely.buffer(shapely.union_all(block.footprints), 0.8, quad_segs=2)
+        )
     if ground.is_empty:
         return
     low, high = {"park": (6.0, 14.0), "slabs": (5.0, 12.0)}.get(block.kind, (3.5, 9.0))

@@ -55,7 +55,9 @@ def _driveway(block: Block, side: Side, position: float, depth: float, rng: np.r
         return
     point, normal = side.at([position])[0], side.normals([position])[0]
     strip = path_between(point, point + normal * (depth + 1.5), 2.7)
-    car = placed(RECTANGLE * (5.0, 2.2), point + normal * (depth - 1.2), float(np.arctan2(normal[1], normal[0])))
+    car = placed(
+        RECTANGLE * (5.0, 2.2), point + normal * (depth - 1.2), float(np.arctan2(normal[1], normal[0]))
+    )
     if shapely.covers(block.ring, car) and shapely.distance(car, np.array(block.footprints)).min() > 0.4:
         block.plazas.append(strip)
         x, y = shapely.get_coordinates(shapely.centroid(car))[0]
@@ -66,13 +68,16 @@ def _driveway(block: Block, side: Side, position: float, depth: float, rng: np.r
 def _gardens(block: Block, rng: np.random.Generator) -> None:
     """Sheds and a small pond behind the houses."""
     for _ in range(int(block.ring.area / 700)):
-        shed = placed(RECTANGLE * rng.uniform(2.6, 4.8, 2), point_in(block.ring, rng), main_heading(block.ring))
+        shed = placed(
+            RECTANGLE * rng.uniform(2.6, 4.8, 2), point_in(block.ring, rng), main_heading(block.ring)
+        )
         if shapely.covers(shapely.buffer(block.ring, -8), shed):
             block.add(shed, "shed", 2.0)
     if rng.random() < 0.3:
         basin = pond(point_in(block.ring, rng), rng.uniform(1.5, 3.0), rng)
         if shapely.covers(shapely.buffer(block.ring, -6), basin) and (
-            shapely.distance(basin, np.array([*block.footprints, *block.plazas, block.ring.exterior])).min() > 1
+            shapely.distance(basin, np.array([*block.footprints, *block.plazas, block.ring.exterior])).min()
+            > 1
         ):
             block.waters.append(basin)
 
@@ -126,7 +131,9 @@ def _add_walks(block: Block, heading: float, rng: np.random.Generator) -> None:
     along, across = axes(heading)
     for footprint in block.footprints:
         middle = shapely.get_coordinates(shapely.centroid(footprint))[0]
-        half = np.abs((shapely.get_coordinates(footprint) - middle) @ np.stack([along, across], axis=1)).max(axis=0)
+        half = np.abs((shapely.get_coordinates(footprint) - middle) @ np.stack([along, across], axis=1)).max(
+            axis=0
+        )
         walk = middle + across * (half[1] + 2.2)
         block.plazas.append(path_between(walk - along * (half[0] + 2), walk + along * (half[0] + 2), 1.8))
         block.plazas.append(path_between(middle, walk, 2.0))
@@ -140,10 +147,10 @@ def fill_offices(block: Block, rng: np.random.Generator) -> None:
     heading = main_heading(block.ring)
     inner = shapely.buffer(block.ring, -rng.uniform(1.0, 4.0), join_style="mitre")
     most = 1 + int(block.ring.area / 1300)
-    for scale in (1.0, 0.8, 0.62, 0.5, 0.4):
-        for _ in range(8):
+    for scale in (1.1, 1.0, 0.9, 0.8, 0.7, 0.55, 0.4):
+        for _ in range(10):
             size = np.array([rng.uniform(24, 44), rng.uniform(18, 30)]) * scale
-            shape = detached_shape(*size, rng)
+            shape = detached_shape(size[0], size[1], rng)
             outline = placed(shape, point_in(block.ring, rng), heading + rng.integers(0, 4) * np.pi / 2)
             if len(block.footprints) < most and shapely.covers(inner, outline):
                 block.add(outline, "office", 7.0)
@@ -178,7 +185,11 @@ def fill_civic(block: Block, rng: np.random.Generator) -> None:
     along, _ = axes(heading)
     for scale in (1.0, 0.85, 0.7, 0.55):
         if rng.random() < 0.75:
-            length, width, tower = rng.uniform(28, 38) * scale, rng.uniform(12, 15) * scale, rng.uniform(7, 8.5) * scale
+            length, width, tower = (
+                rng.uniform(28, 38) * scale,
+                rng.uniform(12, 15) * scale,
+                rng.uniform(7, 8.5) * scale,
+            )
             nave = placed(RECTANGLE * (length, width), center, heading)
             end = center + along * length / 2
             corners = shapely.get_coordinates(nave)[1:3]
@@ -192,7 +203,9 @@ def fill_civic(block: Block, rng: np.random.Generator) -> None:
                 block.roles += ["nave", "tower"]
                 break
         else:
-            hall = placed(RECTANGLE * (rng.uniform(26, 34) * scale, rng.uniform(16, 20) * scale), center, heading)
+            hall = placed(
+                RECTANGLE * (rng.uniform(26, 34) * scale, rng.uniform(16, 20) * scale), center, heading
+            )
             if shapely.covers(shapely.buffer(block.ring, -3), hall):
                 block.add(hall, "hall")
                 break

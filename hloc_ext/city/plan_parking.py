@@ -17,9 +17,15 @@ _BUS_BAY = 14.0
 
 
 def kerb_parking(
-    network: Network, crossings: list[Crossing], rng: np.random.Generator
+    network: Network, roads: shapely.Geometry, crossings: list[Crossing], rng: np.random.Generator
 ) -> tuple[Points, Points]:
     """Slots along the kerbs, parallel to them, in the direction of traffic, which keeps to the right.
+
+    Args:
+        network: the streets.
+        roads: their carriageways within the bounds.
+        crossings: kept clear.
+        rng: what is drawn: which sides have slots, where they begin, and bus stops.
 
     Returns:
         Slots (N, 3) and bus stops (M, 3): x, y on the kerb, heading across the sidewalk's edge to the road.
@@ -27,11 +33,17 @@ def kerb_parking(
     slots, stops = [np.empty((0, 3))], []
     for arc in network.arcs:
         length = street_length(arc.street)
-        first = arc.reach[0] + FROM_JUNCTION if arc.nodes[0] >= 0 else 1.0
-        last = length - (arc.reach[1] + FROM_JUNCTION if arc.nodes[1] >= 0 else 1.0)
+        # Streets leave the bounds at an angle.
+        border = SLOT / 2 + arc.street.width / 2
+        first = arc.reach[0] + FROM_JUNCTION if arc.nodes[0] >= 0 else border
+        last = length - (arc.reach[1] + FROM_JUNCTION if arc.nodes[1] >= 0 else border)
         for side, chance in zip((-1, 1), _chances(arc, rng), strict=True):
             count = int((last - first) // SLOT)
-            stop = rng.uniform(first + 4, max(first + 4, last - 4)) if _has_stop(arc, last - first, rng) else None
+            stop = (
+                rng.uniform(first + 4, max(first + 4, last - 4))
+                if _has_stop(arc, last - first, rng)
+                else None
+            )
             if stop is not None:
                 point, tangent = along(arc.street, [stop])
                 left = np.array([-tangent[0, 1], tangent[0, 0]])
@@ -43,7 +55,10 @@ def kerb_parking(
             if stop is not None:
                 stations = stations[np.abs(stations - stop) > _BUS_BAY]
             slots.append(_slots(arc, stations, side))
-    return _off_crossings(np.concatenate(slots), crossings), np.array(stops).reshape(-1, 3)
+    free = _off_crossings(np.concatenate(slots), crossings)
+    shapely.prepare(roads)
+    free = free[shapely.covers(roads, car_outlines(free))]
+    return free, np.array(stops).reshape(-1, 3)
 
 
 def _chances(arc: Arc, rng: np.random.Generator) -> tuple[float, float]:
@@ -68,6 +83,15 @@ def _slots(arc: Arc, stations: Points, side: int) -> Points:
     points = points + side * (arc.street.width / 2 - FROM_KERB) * left
     headings = np.arctan2(*(-side * tangents).T[::-1])
     return np.column_stack([points, headings])
+
+
+def car_outlines(slots: Points) -> npt.NDArray[np.object_]:
+    """Rectangles of 4.6 m by 1.9 m on slots, (N, 3) → (N,)."""
+    ahead = np.stack([np.cos(slots[:, 2]), np.sin(slots[:, 2])], axis=1) * 2.3
+    aside = np.stack([-np.sin(slots[:, 2]), np.cos(slots[:, 2])], axis=1) * 0.95
+    center = slots[:, :2]
+    corners = [center + ahead + aside, center - ahead + aside, center - ahead - aside, center + ahead - aside]
+    return shapely.polygons(np.stack(corners, axis=1))
 
 
 def _off_crossings(slots: Points, crossings: list[Crossing]) -> Points:

@@ -1,4 +1,4 @@
-"""Parts of a plan: streets, buildings, what stands in the streets, and the plan itself, as geometry in metres."""
+"""A plan and its parts: streets, buildings, what stands in the streets; geometry in metres."""
 
 from __future__ import annotations
 
@@ -38,11 +38,13 @@ class Building:
         floors: number of storeys, with the ground floor.
         floor_height: of the storeys above the ground floor.
         ground_height: of the ground floor.
-        roof: ``flat``, ``gable``, ``hip`` or ``mansard``. ``gable`` only for footprints close to a rectangle, ``hip``
-            only for convex ones.
-        use: ``house``, ``apartments``, ``shops`` (apartments over shops), ``office``, ``industrial``, ``civic``.
-        faces: for each edge of the exterior (corner i to i + 1): ``street`` (seen from a street or park), ``yard``
-            (seen from a court or garden) or ``party`` (shared with a neighbour: blank).
+        roof: ``flat``, ``gable``, ``hip`` or ``mansard``. ``gable`` only for footprints close to a rectangle,
+            ``hip`` and ``mansard`` only for convex ones.
+        use: ``house``, ``apartments``, ``shops`` (apartments over shops), ``office``, ``industrial`` or
+            ``civic``.
+        faces: for each edge of the exterior (corner i to i + 1): ``street`` (seen from a street or park),
+            ``yard`` (seen from a court or garden) or ``party`` (shared with a neighbour: blank). Where walls
+            of neighbours differ in length, the longer one has a vertex at the end of the shorter one.
     """
 
     index: int
@@ -106,8 +108,8 @@ class CityPlan:
         sidewalks: on both sides of the roads; disjoint from them.
         crossings: on the roads.
         stop_lines: (N, 2, 2) segments on the roads.
-        parks, lawns, plazas, waters: what covers the blocks between the buildings; pairwise disjoint, and disjoint
-            from roads, sidewalks and buildings. What none of them covers is yard (soil and grass).
+        parks, lawns, plazas, waters: what covers the blocks between the buildings; pairwise disjoint, and
+            disjoint from roads, sidewalks and buildings. What none of them covers is yard (soil and grass).
         buildings: disjoint footprints (neighbours may share walls).
         items: street furniture and trees; none stands on a road, a crossing or in a building.
         parking: (N, 3) x, y, heading of parking slots at the kerbs and in yards.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import shapely
 
+from .plan_parking import car_outlines
 from .plan_parts import CityPlan, Item
 
 Points = npt.NDArray[np.float64]
@@ -31,7 +34,7 @@ _CELL = 5.0
 
 
 class Placer:
-    """Collects items that neither stand in each other's way nor on a road, in a building, in water or in a car."""
+    """Collects items that stand free: of each other, roads, crossings, buildings, water and parked cars."""
 
     def __init__(self, plan: CityPlan) -> None:
         """Start without items.
@@ -45,10 +48,12 @@ class Placer:
         self._walls = shapely.STRtree([building.footprint for building in plan.buildings])
         self._crossings = shapely.STRtree([crossing.area for crossing in plan.crossings])
         self._waters = shapely.STRtree([*plan.waters.geoms])
-        self._cars = shapely.STRtree(_cars(plan.parking))
+        self._cars = shapely.STRtree([*car_outlines(plan.parking)])
         self._taken: dict[tuple[int, int], list[tuple[float, float, float]]] = {}
 
-    def add(self, kind: str, points: npt.ArrayLike, headings: npt.ArrayLike, sizes: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+    def add(
+        self, kind: str, points: npt.ArrayLike, headings: npt.ArrayLike, sizes: npt.ArrayLike
+    ) -> npt.NDArray[np.bool_]:
         """Place items of a kind, those that can be, the first before the next.
 
         Args:
@@ -60,7 +65,9 @@ class Placer:
             Which of them were placed, (N,).
         """
         points = np.asarray(points, np.float64).reshape(-1, 2)
-        headings, sizes = (np.broadcast_to(np.asarray(v, np.float64), (len(points),)) for v in (headings, sizes))
+        headings, sizes = (
+            np.broadcast_to(np.asarray(v, np.float64), (len(points),)) for v in (headings, sizes)
+        )
         radius, road, wall = _ROOM[kind]
         free = self._inside(points)
         for tree, distance in (
@@ -117,13 +124,4 @@ def _tiles(area: shapely.Geometry, bounds: tuple[float, float, float, float]) ->
 
 
 def _strips(area: shapely.Geometry, x0: float, x1: float, steps: Points) -> list[shapely.Geometry]:
-    return [shapely.clip_by_rect(area, x0, y0, x1, y1) for y0, y1 in zip(steps[:-1], steps[1:], strict=True)]
-
-
-def _cars(parking: Points) -> list[shapely.Geometry]:
-    """Rectangles of 4.6 m by 1.9 m."""
-    ahead = np.stack([np.cos(parking[:, 2]), np.sin(parking[:, 2])], axis=1) * 2.3
-    aside = np.stack([-np.sin(parking[:, 2]), np.cos(parking[:, 2])], axis=1) * 0.95
-    center = parking[:, :2]
-    corners = [center + ahead + aside, center - ahead + aside, center - ahead - aside, center + ahead - aside]
-    return [*shapely.polygons(np.stack(corners, axis=1))]
+    return [shapely.clip_by_rect(area, x0, y0, x1, y1) for y0, y1 in pairwise(steps)]

@@ -15,6 +15,7 @@ Points = npt.NDArray[np.float64]
 #: Buildings that share no wall are at least so far apart, metres.
 LEAST_GAP = 1.2
 _LEAST_AREA = 26.0
+_LEAST_STEP = 0.45
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class _Lot:
         cuts: indices of the left and the right one; the street runs from left to right.
         front: points of the frontage between the cuts (a corner), (N, 2).
         depths: of the building at its left and its right cut.
-        inner: points of its rear from the right to the left cut, as (share of the width, depth) or, at corners,
-            the inner corner alone in metres, (N, 2).
+        inner: points of its rear from the right to the left cut, (N, 2): share of the width and depth in
+            metres; at corners the inner corner, x and y in metres.
+        corner: whether it is at a corner of the block.
     """
 
     cuts: tuple[int, int]
@@ -129,12 +131,12 @@ def _reserve(
             starts[number] = min(1.0, after.length / 2)
             continue
         need = (style.depth + style.setback) / np.tan(corner.angle / 2)
-        end = need + extra - float(np.linalg.norm(corner.apex - corner.points[0]))
-        start = need + extra - float(np.linalg.norm(corner.apex - corner.points[-1]))
-        wide = corner.angle > np.radians(56) and min(start, end) > 4
-        built[number] = wide and end < before.length / 2 and start < after.length / 2
+        ends_here = need - np.linalg.norm(corner.apex - corner.points[[0, -1]], axis=1)
+        room = min(before.length / 2 - ends_here[0], after.length / 2 - ends_here[1])
+        extra = extra if room > extra else 0.0
+        built[number] = corner.angle > np.radians(56) and ends_here.min() + extra > 4 and room > 0
         if built[number]:
-            ends[number - 1], starts[number] = end, start
+            ends[number - 1], starts[number] = (float(end) + extra for end in ends_here)
         else:
             ends[number - 1] = min(1.5, before.length / 2)
             starts[number] = min(need + 3.0, after.length / 2)
@@ -170,12 +172,18 @@ def _lot(cuts: list[_Cut], pair: tuple[int, int], style: RowStyle, rng: np.rando
     if rng.random() > style.wing or width < 10:
         return _Lot(pair, none, (depth, depth), none, False)
     if kind == 0:
-        return _Lot(pair, none, (depth + wing, depth), np.array([(share, depth), (share, depth + wing)]), False)
+        return _Lot(
+            pair, none, (depth + wing, depth), np.array([(share, depth), (share, depth + wing)]), False
+        )
     if kind == 1:
         share = 1 - share
-        return _Lot(pair, none, (depth, depth + wing), np.array([(share, depth + wing), (share, depth)]), False)
+        return _Lot(
+            pair, none, (depth, depth + wing), np.array([(share, depth + wing), (share, depth)]), False
+        )
     ends = 0.5 + rng.uniform(0.18, 0.24, 2)
-    tee = np.array([(ends[0], depth), (ends[0], depth + wing), (1 - ends[1], depth + wing), (1 - ends[1], depth)])
+    tee = np.array(
+        [(ends[0], depth), (ends[0], depth + wing), (1 - ends[1], depth + wing), (1 - ends[1], depth)]
+    )
     return _Lot(pair, none, (depth, depth), tee, False)
 
 
@@ -210,7 +218,9 @@ def _meet(a: Points, along_a: Points, b: Points, along_b: Points) -> Points:
     return a + (gap[0] * along_b[1] - gap[1] * along_b[0]) / cross * along_a
 
 
-def _polygon(cuts: list[_Cut], lot: _Lot, setback: float, breaks: tuple[list[float], list[float]]) -> shapely.Polygon:
+def _polygon(
+    cuts: list[_Cut], lot: _Lot, setback: float, breaks: tuple[list[float], list[float]]
+) -> shapely.Polygon:
     """Footprint of a lot's building with vertices at the corners of its neighbours, counter-clockwise."""
     left, right = (cuts[index] for index in lot.cuts)
     points = [left.at(setback), *(lot.front if lot.corner else [])]
@@ -242,6 +252,7 @@ def _accepted(
     shapely.prepare(room)
     kept: list[_Lot] = []
     footprints: list[shapely.Polygon] = []
+    ends = {cut: depth for lot in lots if lot.corner for cut, depth in zip(lot.cuts, lot.depths, strict=True)}
     for lot in lots:
         if rng.random() < style.gap and not lot.corner:
             continue
@@ -249,13 +260,24 @@ def _accepted(
         if len(lot.inner) and not lot.corner:
             depth = min(lot.depths)
             choices.append(replace(lot, depths=(depth, depth), inner=np.empty((0, 2))))
-        for choice in choices:
+        for choice in (_aligned(choice, ends) for choice in choices):
             footprint = _polygon(cuts, choice, style.setback, ([], []))
             if _fits(footprint, choice, footprints, kept, room):
                 kept.append(choice)
                 footprints.append(footprint)
                 break
     return kept
+
+
+def _aligned(lot: _Lot, ends: dict[int, float]) -> _Lot:
+    """The lot, ending with the corner lots beside it where it almost does; `ends`: their depths at cuts."""
+    if lot.corner:
+        return lot
+    left, right = (
+        ends[cut] if abs(ends.get(cut, np.inf) - depth) < _LEAST_STEP else depth
+        for cut, depth in zip(lot.cuts, lot.depths, strict=True)
+    )
+    return replace(lot, depths=(left, right))
 
 
 def _fits(
@@ -265,6 +287,13 @@ def _fits(
     lots: list[_Lot],
     room: shapely.Polygon,
 ) -> bool:
+    for other in lots if lot.corner else []:
+        if (
+            other.corner
+            and other.cuts[1] == lot.cuts[0]
+            and abs(other.depths[1] - lot.depths[0]) < _LEAST_STEP
+        ):
+            return False
     if not footprint.is_valid or footprint.area < _LEAST_AREA or not footprint.exterior.is_ccw:
         return False
     if not shapely.covers(room, footprint):

@@ -10,7 +10,7 @@ from .plan_parts import Building
 
 Points = npt.NDArray[np.float64]
 
-#: Floors of a building by its role: (least, greatest), height of the ground floor, of the others; roofs with weights.
+#: By the role of a building: least and most floors, heights of the ground floor and of the others, roofs.
 _ROLES: dict[str, tuple[tuple[int, int], tuple[float, float], tuple[float, float], dict[str, float]]] = {
     "shops": ((3, 6), (3.7, 4.8), (3.0, 3.6), {"gable": 0.45, "mansard": 0.3, "hip": 0.05, "flat": 0.2}),
     "apartments": ((2, 5), (3.0, 3.8), (2.8, 3.3), {"gable": 0.5, "mansard": 0.2, "hip": 0.05, "flat": 0.25}),
@@ -25,7 +25,15 @@ _ROLES: dict[str, tuple[tuple[int, int], tuple[float, float], tuple[float, float
     "tower": ((5, 7), (5.0, 6.0), (4.0, 4.6), {"hip": 1.0}),
     "hall": ((2, 3), (4.5, 5.5), (3.8, 4.4), {"hip": 0.6, "mansard": 0.4}),
 }
-_USES = {"rear": "apartments", "slab": "apartments", "terrace": "house", "shed": "house", "nave": "civic", "tower": "civic", "hall": "civic"}
+_USES = {
+    "rear": "apartments",
+    "slab": "apartments",
+    "terrace": "house",
+    "shed": "house",
+    "nave": "civic",
+    "tower": "civic",
+    "hall": "civic",
+}
 
 
 def describe(index: int, footprint: shapely.Polygon, role: str, rng: np.random.Generator) -> Building:
@@ -71,7 +79,7 @@ def _plain(footprint: shapely.Polygon) -> Points:
 
 
 def detached_shape(width: float, depth: float, rng: np.random.Generator) -> Points:
-    """Corners of a rectangle, an L, a T, a U or a rectangle with a cut corner around (0, 0), counter-clockwise.
+    """Corners of a rectangle, an L, T or U or a rectangle with a cut corner around (0, 0).
 
     Args:
         width: along x, metres.
@@ -85,7 +93,16 @@ def detached_shape(width: float, depth: float, rng: np.random.Generator) -> Poin
     corners = {
         "rectangle": [(-x, -y), (x, -y), (x, y), (-x, y)],
         "ell": [(-x, -y), (x, -y), (x, body), (-x + a + 1, body), (-x + a + 1, y), (-x, y)],
-        "tee": [(-x, -y), (x, -y), (x, body), (x - a, body), (x - a, y), (b - x, y), (b - x, body), (-x, body)],
+        "tee": [
+            (-x, -y),
+            (x, -y),
+            (x, body),
+            (x - a, body),
+            (x - a, y),
+            (b - x, y),
+            (b - x, body),
+            (-x, body),
+        ],
         "you": [(-x, -y), (x, -y), (x, y), (x - a, y), (x - a, body), (b - x, body), (b - x, y), (-x, y)],
         "cut": [(-x, -y), (x, -y), (x, y - a / 2), (x - a / 2, y), (-x, y)],
     }[kind]

@@ -24,8 +24,8 @@ class Block:
 
     Attributes:
         ring: its border; sidewalks begin there.
-        kind: ``perimeter``, ``terraces``, ``detached``, ``slabs``, ``offices``, ``industrial``, ``civic``, ``park``,
-            ``square`` or ``pocket``.
+        kind: ``perimeter``, ``terraces``, ``detached``, ``slabs``, ``offices``, ``industrial``, ``civic``,
+            ``park``, ``square`` or ``pocket``.
         sides: of the border.
         footprints, roles: buildings, see :func:`~hloc_ext.city.plan_shapes.describe`.
         parks, lawns, plazas, waters: areas; they may overlap, and overlap buildings (see :func:`areas`).
@@ -46,7 +46,7 @@ class Block:
     parking: list[tuple[float, float, float]] = field(default_factory=list)
 
     def add(self, footprint: shapely.Polygon, role: str, gap: float = LEAST_GAP) -> bool:
-        """Add a building unless it reaches out of the block or comes too close to another; whether it was added."""
+        """Add a building, unless it reaches out of the block or is too close to another; whether it was."""
         if not footprint.is_valid or not shapely.covers(self.ring, footprint):
             return False
         if self.footprints and shapely.distance(footprint, np.array(self.footprints)).min() < gap:
@@ -67,8 +67,6 @@ class Block:
             found[name] = [*parts[shapely.area(parts) > 0.05]]
             taken = shapely.union_all([taken, *found[name]])
         return found
-
-
 
 
 def path_between(start: Points, end: Points, width: float) -> shapely.Polygon:

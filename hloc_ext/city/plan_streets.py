@@ -1,4 +1,4 @@
-"""The street network of a city: a grid that is jittered, bent and turned, with streets left out and lanes added."""
+"""The street network: a grid that is jittered, bent and turned, with streets left out and lanes added."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from .plan_parts import Crossing, Street
+from .plan_parts import Street
 
 Points = npt.NDArray[np.float64]
 
@@ -17,11 +17,15 @@ KERB_RADIUS = 4.5
 #: Sidewalks are nowhere narrower than this, metres.
 LEAST_SIDEWALK = 1.6
 
+# fmt: off
 _NAMES = (
-    "Linden Oak Mill Church Station Market Garden Castle Harbour School Bridge River Park Meadow Orchard Tower Abbey"
-    " Chapel Foundry Weaver Cooper Potter Tanner Baker Glazier Saddler Miller Fisher Hunter Falcon Heron Swallow Maple"
-    " Birch Willow Chestnut Hazel Elm Rowan Juniper Cedar Rose Lily Violet Clover Thistle Barley Amber Copper Silver"
-).split()
+    "Linden", "Oak", "Mill", "Church", "Station", "Market", "Garden", "Castle", "Harbour", "School",
+    "Bridge", "River", "Park", "Meadow", "Orchard", "Tower", "Abbey", "Chapel", "Foundry", "Weaver",
+    "Cooper", "Potter", "Tanner", "Baker", "Glazier", "Saddler", "Miller", "Fisher", "Hunter", "Falcon",
+    "Heron", "Swallow", "Maple", "Birch", "Willow", "Chestnut", "Hazel", "Elm", "Rowan", "Juniper", "Cedar",
+    "Rose", "Lily", "Violet", "Clover", "Thistle", "Barley", "Amber", "Copper", "Silver",
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class _Grid:
         self._waves = 2 * np.pi / length * np.stack([np.cos(direction[0]), np.sin(direction[0])])
         self._shifts = 0.15 * length / (2 * np.pi) * np.stack([np.cos(direction[1]), np.sin(direction[1])])
         self._phases = rng.uniform(0, 2 * np.pi, 4)
-        #: Edges (i, j) → (i, j + 1) along lines of constant u, and (i, j) → (i + 1, j); which of them are streets.
+        # Which edges are streets: (i, j) → (i, j + 1) along lines of constant u, and (i, j) → (i + 1, j).
         self._upright = np.ones((len(self._u), len(self._v) - 1), bool)
         self._level = np.ones((len(self._u) - 1, len(self._v)), bool)
         self._merged = np.zeros((len(self._u) - 1, len(self._v) - 1), bool)
@@ -150,11 +154,13 @@ class _Grid:
                 kind = "main" if (axis, index) in main else "lane" if rng.random() < 0.14 else "residential"
                 suffix = {"main": "Avenue", "residential": "Street", "lane": "Lane"}[kind]
                 name = f"{_NAMES[names[number % len(_NAMES)]]} {suffix}"
-                lines.append(_line(kind, name if number < len(_NAMES) else f"{name} {number // len(_NAMES) + 1}", rng))
+                lines.append(
+                    _line(kind, name if number < len(_NAMES) else f"{name} {number // len(_NAMES) + 1}", rng)
+                )
         return lines
 
     def _remove(self, lines: list[_Line]) -> None:
-        """Leave out some edges; each cell of the grid loses one at most, and no street ends blind or at an angle."""
+        """Leave out some edges: at most one of each cell, and so that no street ends blind or at an angle."""
         rng, columns, rows = self._rng, len(self._u), len(self._v)
         edges = [(0, i, j) for i in range(1, columns - 1) for j in range(rows - 1)]
         edges += [(1, i, j) for i in range(columns - 1) for j in range(1, rows - 1)]
@@ -167,7 +173,11 @@ class _Grid:
                 continue
             steps = np.diff(self._u if axis == 0 else self._v)
             at = i if axis == 0 else j
-            if steps[at - 1] + steps[at] > 168 or any(self._merged[cell] for cell in cells) or (self._small and center in cells):
+            if (
+                steps[at - 1] + steps[at] > 168
+                or any(self._merged[cell] for cell in cells)
+                or (self._small and center in cells)
+            ):
                 continue
             ends = [(i, j), (i, j + 1)] if axis == 0 else [(i, j), (i + 1, j)]
             if all(self._through(end, 1 - axis) for end in ends):
@@ -186,7 +196,7 @@ class _Grid:
     def _passages(
         self, edges: dict[tuple[int, int, int], Points], nodes: list[Points], lines: list[_Line]
     ) -> tuple[dict[tuple[int, int, int], list[tuple[int, int]]], list[_Stretch]]:
-        """Lanes through the middle of long cells: (cuts of edges as (index of the point, node), the lanes)."""
+        """Lanes through the middle of long cells: cuts of edges (index of the point, node) and the lanes."""
         rng = self._rng
         cuts: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
         lanes: list[_Stretch] = []
@@ -209,7 +219,9 @@ class _Grid:
                     ends.append((points[at], len(nodes) - 1))
             kind = "lane" if rng.random() < 0.75 else "residential"
             lines.append(_line(kind, f"Passage {len(lanes) + 1}", rng))
-            lanes.append(_Stretch(_bow(ends[0][0], ends[1][0], rng), (ends[0][1], ends[1][1]), len(lines) - 1))
+            lanes.append(
+                _Stretch(_bow(ends[0][0], ends[1][0], rng), (ends[0][1], ends[1][1]), len(lines) - 1)
+            )
         return cuts, lanes
 
     def _bent(self, points: Points) -> Points:
@@ -298,9 +310,7 @@ def _areas(stretches: list[_Stretch], lines: list[_Line]) -> tuple[shapely.Geome
     return roads, shapely.union_all([*wide, shapely.buffer(roads, LEAST_SIDEWALK, quad_segs=3)])
 
 
-def _arcs(
-    stretches: list[_Stretch], nodes: Points, lines: list[_Line], box: shapely.Geometry
-) -> list[Arc]:
+def _arcs(stretches: list[_Stretch], nodes: Points, lines: list[_Line], box: shapely.Geometry) -> list[Arc]:
     """Streets with what their junctions take from them, clipped to the bounds."""
     arms: dict[int, list[tuple[int, int]]] = {}
     for number, stretch in enumerate(stretches):
@@ -368,56 +378,3 @@ def along(street: Street, distances: npt.ArrayLike) -> tuple[Points, Points]:
 def street_length(street: Street) -> float:
     """Length of the centreline, metres."""
     return float(np.linalg.norm(np.diff(street.centreline, axis=0), axis=1).sum())
-
-
-def make_crossings(
-    network: Network, roads: shapely.Geometry, rng: np.random.Generator
-) -> tuple[list[Crossing], Points]:
-    """Zebra crossings at most junctions of larger streets and at a few others; stop lines (N, 2, 2)."""
-    arms: dict[int, list[tuple[int, int]]] = {}
-    for number, arc in enumerate(network.arcs):
-        for side in (0, 1):
-            if arc.nodes[side] >= 0:
-                arms.setdefault(arc.nodes[side], []).append((number, side))
-    areas, headings, stops = [], [], []
-    for members in arms.values():
-        large = any(network.arcs[number].kind == "main" for number, _ in members)
-        for number, side in members:
-            arc = network.arcs[number]
-            chance = {"main": 0.92, "residential": 0.8 if large else 0.25, "lane": 0.15}[arc.kind]
-            crosses, halts = rng.random() < chance and len(members) > 2, rng.random() < (0.9 if large else 0.3)
-            depth, gap = rng.uniform(3.0, 4.0), rng.uniform(0.4, 1.4)
-            free = street_length(arc.street) - sum(arc.reach)
-            if len(members) < 3 or free < 2 * depth + 8:
-                continue
-            start = arc.reach[side] + gap
-            if crosses:
-                areas.append(_rectangle(arc.street, side, start, depth))
-                headings.append(_station(arc.street, side, start + depth / 2)[1])
-                start += depth + 1.1
-            if (crosses or arc.kind != "lane") and halts:
-                point, tangent = _station(arc.street, side, start)
-                left = np.array([-tangent[1], tangent[0]])
-                stops.append([point + 0.15 * left, point + (arc.street.width / 2 - 0.25) * left])
-    fits = shapely.covers(roads, np.array(areas, dtype=object)) if areas else []
-    crossings = [
-        Crossing(area, float(np.arctan2(heading[1], heading[0])))
-        for area, heading, keep in zip(areas, headings, fits, strict=True)
-        if keep
-    ]
-    lines = np.array(stops).reshape(-1, 2, 2)
-    return crossings, lines[shapely.covers(roads, shapely.linestrings(lines))]
-
-
-def _station(street: Street, side: int, distance: float) -> tuple[Points, Points]:
-    """Point at a distance from the start (side 0) or end (1) and the unit vector away from there."""
-    points, tangents = along(street, [distance if side == 0 else street_length(street) - distance])
-    return points[0], tangents[0] if side == 0 else -tangents[0]
-
-
-def _rectangle(street: Street, side: int, start: float, depth: float) -> shapely.Polygon:
-    """Rectangle from kerb to kerb (less 5 cm), from `start` on."""
-    point, tangent = _station(street, side, start + depth / 2)
-    across = np.array([-tangent[1], tangent[0]]) * (street.width / 2 - 0.05)
-    ahead = tangent * depth / 2
-    return shapely.Polygon([point - ahead - across, point + ahead - across, point + ahead + across, point - ahead + across])

@@ -41,7 +41,7 @@ def test_the_layers_are_the_plan_in_projected_coordinates(plan: CityPlan) -> Non
     row = buildings[buildings["id"] == 7].iloc[0]
     assert (row["floors"], row["roof"], row["use"]) == (building.floors, building.roof, building.use)
     assert row["height"] == building.eaves
-    corners = shapely.get_coordinates(building.footprint) + (487000.0, 6470000.0)
+    corners = shapely.get_coordinates(building.footprint) + np.array([487000.0, 6470000.0])
     np.testing.assert_array_equal(shapely.get_coordinates(row.geometry), corners)
     assert list(layers["road_centrelines"]["width"]) == [street.width for street in plan.streets]
 
