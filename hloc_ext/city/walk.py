@@ -66,9 +66,7 @@ class Viewpoint:
     def cam_from_world(self) -> pycolmap.Rigid3d:
         """Pose; camera axes: x right, y down, z ahead; world: the scene frame."""
         heading, pitch, roll = np.radians([self.heading, self.pitch, self.roll])
-        ahead = np.array(
-            [np.sin(heading) * np.cos(pitch), np.cos(heading) * np.cos(pitch), np.sin(pitch)]
-        )
+        ahead = np.array([np.sin(heading) * np.cos(pitch), np.cos(heading) * np.cos(pitch), np.sin(pitch)])
         level = np.array([np.cos(heading), -np.sin(heading), 0.0])
         below = np.cross(ahead, level)
         right = np.cos(roll) * level + np.sin(roll) * below
@@ -148,7 +146,7 @@ def _query_near(surroundings: _Surroundings, photo: Viewpoint, rng: np.random.Ge
             f" ({x:.1f}, {y:.1f}): try another seed."
         )
     x, y, z = (float(value) for value in positions[chosen])
-    pitch, roll = rng.uniform(0, 9), rng.normal(0, 1.5)
+    pitch, roll = rng.uniform(4, 14), rng.normal(0, 1.5)
     return Viewpoint((x, y, z), float(heading[chosen] % 360), pitch, roll)
 
 
@@ -172,7 +170,7 @@ class _Surroundings:
         """Whether the plan has nothing within :data:`CLEARANCE` of (N, 2) places, and the border is far."""
         min_x, min_y, max_x, max_y = self.plan.bounds
         inside = (places > np.array([min_x, min_y]) + _BORDER) & (places < np.array([max_x, max_y]) - _BORDER)
-        free = inside.all(axis=1)
+        free = np.asarray(inside.all(axis=1))
         blocked = self._obstacles.query(shapely.points(places), predicate="dwithin", distance=CLEARANCE)
         free[blocked[0]] = False
         return free
@@ -192,9 +190,7 @@ class _Surroundings:
         chosen = np.flatnonzero(clear)
         for part in np.array_split(chosen, max(1, len(chosen) // 200)):
             origins = np.repeat(positions[part], len(self._directions), axis=0)
-            samples = self._renderer.sample(
-                origins, np.tile(self._directions, (len(part), 1)), self._light
-            )
+            samples = self._renderer.sample(origins, np.tile(self._directions, (len(part), 1)), self._light)
             shape = (len(part), len(_AZIMUTHS), len(_ELEVATIONS))
             distance, label = samples.distance.reshape(shape), samples.label.reshape(shape)
             clear[part] = distance.min(axis=(1, 2), initial=np.inf) > CLEARANCE
@@ -231,7 +227,7 @@ def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
     left = [index for index in np.argsort(scores)[::-1].tolist() if np.isfinite(scores[index])]
     near = np.full(len(blocks), np.inf)
     while left:
-        nearest = min(left, key=lambda index: round(near[index])) if order else left[0]
+        nearest = min(left, key=lambda index: round(float(near[index]))) if order else left[0]
         left.remove(nearest)
         order.append(nearest)
         near = np.minimum(near, shapely.distance(blocks, blocks[nearest]))
@@ -247,7 +243,9 @@ def _spaced(path: shapely.Geometry, step: float) -> Floats:
     """Points (N, 2) on the longest line of a path, so far apart along it."""
     line = _longest(path)
     count = max(int(line.length / step), 1)
-    return shapely.get_coordinates(shapely.line_interpolate_point(line, np.arange(count) * line.length / count))
+    return shapely.get_coordinates(
+        shapely.line_interpolate_point(line, np.arange(count) * line.length / count)
+    )
 
 
 def _longest(path: shapely.Geometry) -> shapely.LineString:
@@ -285,11 +283,9 @@ def _walk(
         return None
     stations, views = np.concatenate(positions)[:count], np.concatenate(facades)[:count]
     headings = _headings(stations, _in_view(views)) + rng.uniform(-4, 4, count)
-    pitch, roll = rng.uniform(2, 8, count), rng.normal(0, 0.8, count)
+    pitch, roll = rng.uniform(6, 12, count), rng.normal(0, 0.8, count)
     return [
-        Viewpoint(
-            (float(x), float(y), float(z)), float(headings[i] % 360), float(pitch[i]), float(roll[i])
-        )
+        Viewpoint((float(x), float(y), float(z)), float(headings[i] % 360), float(pitch[i]), float(roll[i]))
         for i, (x, y, z) in enumerate(stations)
     ]
 
