@@ -21,9 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("vigor")
     with pytest.MonkeyPatch.context() as patch:
         use_toy_city(patch)
-        patch.setitem(vigor.SIZES, "small", (EXTENT, COUNT))
+        patch.setitem(vigor.SIZES, "small", (EXTENT, COUNT, (512, 256)))
         patch.setattr(vigor, "CITIES", (vigor.CITIES[0], vigor.CITIES[3]))
-        patch.setattr(vigor, "PANORAMA", (512, 256))
         vigor.write(output, "small", SEED, workers=2)
     return output
 
@@ -62,7 +61,7 @@ def test_layout(folder: Path, city: str) -> None:
         assert len(set(row[1::3])) == 4 and set(row[1::3]) <= set(tiles)
         name, _, _, extension = row[0].split(",")
         assert (len(name), extension) == (22, ".jpg")
-        assert cv2.imread(str(folder / city / "panorama" / row[0])).shape == (256, 512, 3)
+        assert cv2.imread(str(folder / city / "panorama" / row[0])).shape == (1024, 2048, 3)
         assert cv2.imread(str(folder / city / "satellite" / row[1])).shape == (640, 640, 3)
 
 

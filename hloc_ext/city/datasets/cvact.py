@@ -15,6 +15,8 @@ middle. The panorama was taken at the centre of its tile, 2.5 m over the road. A
 zoom level 20, 156543.03392 m * cos(latitude) / 2^20. The test places lie in the north of the city, those for
 training in the south; tiles near the border between them overlap. Satellite and street pictures show
 different days.
+In the medium and large sizes panoramas
+are drawn with three quarters of their pixels in each direction, and enlarged.
 """
 
 from __future__ import annotations
@@ -30,10 +32,14 @@ from ...formats.atomic import write_bytes
 from ..parallel import run_all
 from .files import exist, write_jpeg
 from .imagery import make_mosaic, north_up, vary
-from .place import Place, inner, northernmost, pano_ids, street_viewpoints, web_pixel_size
+from .place import Place, enlarged, inner, northernmost, pano_ids, street_viewpoints, web_pixel_size
 
-#: Extent of the city in metres, number of pairs.
-SIZES = {"small": (320.0, 24), "medium": (1000.0, 2000), "large": (2000.0, 8000)}
+#: Extent of the city in metres, number of pairs, size in which panoramas are drawn.
+SIZES = {
+    "small": (320.0, 24, (1664, 832)),
+    "medium": (1000.0, 2000, (1248, 624)),
+    "large": (2000.0, 8000, (1248, 624)),
+}
 #: On the central meridian of its zone: grid north is true north.
 CRS, ORIGIN = "EPSG:32755", (500_000.0, 6_095_000.0)
 TILE = 1200
@@ -57,7 +63,7 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
         seed: of the city.
         workers: number of processes.
     """
-    extent, count = SIZES[size]
+    extent, count, drawn = SIZES[size]
     place = Place(extent, seed, CRS, ORIGIN)
     mosaic = make_mosaic(place, output / "city", MOSAIC_PIXEL, workers)
     pixel_size = web_pixel_size(float(place.geographic([[0, 0]])[0, 0]), 20)
@@ -75,10 +81,10 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
 
     def write_pair(index: int) -> None:
         tile = mosaic.warp(north_up(points[index], pixel_size, TILE, TILE), TILE, TILE)
-        view = place.panorama(index, points[index], *PANORAMA)
+        panorama = enlarged(place.panorama(index, points[index], *drawn).rgb, PANORAMA)
         for street_path, tile_path in files(index):
             write_jpeg(tile_path, vary(tile, seed, index))
-            write_jpeg(street_path, view.rgb)
+            write_jpeg(street_path, panorama)
 
     missing = [i for i in range(count) if not exist(path for pair in files(i) for path in pair)]
     if missing:

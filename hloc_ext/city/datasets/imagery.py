@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -165,7 +165,9 @@ def vary(picture: npt.NDArray[np.uint8], seed: int, index: int) -> npt.NDArray[n
 def _drawer(place: Place, mosaic: Mosaic, parts: Path) -> Callable[[tuple[int, int]], None]:
     """Function that draws a block and writes it to `parts`."""
     rng = np.random.default_rng([place.seed, _IMAGERY])
-    weather = light.daylight(rng)
+    weather = replace(
+        light.daylight(rng), sun_elevation=rng.uniform(45, 65), haze=0.0, exposure=rng.uniform(1.0, 1.25)
+    )
     season = rng.normal(0, 1)
     min_x, _, _, max_y = mosaic.bounds
     traffic = place.traffic(int(rng.integers(2**31)))

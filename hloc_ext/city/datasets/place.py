@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from shapely import contains_xy
@@ -109,6 +110,13 @@ class Place:
             sensor=replace(sensor.Sensor.by_day(rng), vignetting=0.0),
             seed=int(rng.integers(2**31)),
         )
+
+
+def enlarged(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """A picture in the size (width, height), (H, W, 3); as it is if it has that size."""
+    if picture.shape[1::-1] == size:
+        return picture
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def street_viewpoints(plan: CityPlan, count: int, region: Bounds, seed: int) -> npt.NDArray[np.float64]:

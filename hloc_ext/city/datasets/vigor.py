@@ -18,6 +18,8 @@ SanFrancisco and 0.100817 m in Seattle.
 The cities have the names and latitudes of VIGOR's but nothing else of them: each is an invented one, and
 stands on the central meridian of its UTM zone, so that grid north is true north (to 0.01 degrees). Satellite
 and street pictures show different days.
+In the medium and large sizes panoramas are drawn in
+1280 x 640 pixels and enlarged.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ import numpy.typing as npt
 from ..parallel import run_all
 from .files import exist, write_jpeg, write_png, write_rows
 from .imagery import Mosaic, make_mosaic, vary
-from .place import Bounds, Place, pano_ids, street_viewpoints
+from .place import Bounds, Place, enlarged, pano_ids, street_viewpoints
 
 TILE = 640
 SPACING = TILE // 2
@@ -62,8 +64,12 @@ CITIES = (
     CitySite("SanFrancisco", "EPSG:32610", 4_181_000.0, 0.118141),
     CitySite("Seattle", "EPSG:32610", 5_272_000.0, 0.100817),
 )
-#: Extent of each city in metres, panoramas in each.
-SIZES = {"small": (200.0, 6), "medium": (600.0, 500), "large": (1200.0, 2000)}
+#: Extent of each city in metres, panoramas in each, size in which they are drawn.
+SIZES = {
+    "small": (200.0, 6, (2048, 1024)),
+    "medium": (600.0, 500, (1280, 640)),
+    "large": (1200.0, 2000, (1280, 640)),
+}
 
 # First word of the seed of what this module draws.
 _SPLIT = 541
@@ -119,12 +125,12 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
         seed: of the cities.
         workers: number of processes.
     """
-    extent, count = SIZES[size]
     for number, site in enumerate(CITIES):
-        _write_city(output, site, extent, count, len(CITIES) * seed + number, workers)
+        _write_city(output, site, size, len(CITIES) * seed + number, workers)
 
 
-def _write_city(output: Path, site: CitySite, extent: float, count: int, seed: int, workers: int) -> None:
+def _write_city(output: Path, site: CitySite, size: str, seed: int, workers: int) -> None:
+    extent, count, drawn = SIZES[size]
     place = Place(extent, seed, site.crs, (500_000.0, site.northing))
     mosaic = make_mosaic(place, output / "city" / site.name, site.pixel_size, workers)
     grid = Grid.of(mosaic)
@@ -140,8 +146,8 @@ def _write_city(output: Path, site: CitySite, extent: float, count: int, seed: i
         write_png(output / site.name / "satellite" / tiles[tile], vary(picture, seed, tile))
 
     def write_panorama(index: int) -> None:
-        view = place.panorama(index, points[index], *PANORAMA)
-        write_jpeg(output / site.name / "panorama" / panoramas[index], view.rgb)
+        picture = enlarged(place.panorama(index, points[index], *drawn).rgb, PANORAMA)
+        write_jpeg(output / site.name / "panorama" / panoramas[index], picture)
 
     missing = [i for i, name in enumerate(tiles) if not exist([output / site.name / "satellite" / name])]
     run_all(missing, write_tile, workers, f"{site.name} tiles")
