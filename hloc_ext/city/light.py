@@ -110,7 +110,7 @@ def night(rng: np.random.Generator) -> Light:
         cloud_shift=_shift(rng),
         haze=rng.uniform(0.1, 0.4),
         lamps=rng.uniform(0.8, 1.2),
-        glow=rng.uniform(0.10, 0.16),
+        glow=rng.uniform(0.7, 1.2),
         exposure=math.exp(rng.normal(0, 0.15)),
         white_balance=_white_balance(rng, 0.05),
     )

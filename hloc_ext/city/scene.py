@@ -13,6 +13,7 @@ from .ground import ground_mesh
 from .mesh import Mesh
 from .plan import CityPlan, make_plan
 from .textures import TextureSet, make_textures
+from .woods import woods_mesh
 
 
 @dataclass
@@ -53,6 +54,7 @@ def make_city(
             ground_mesh(plan, textures, seed),
             buildings_mesh(plan, textures, seed),
             items_mesh(plan, textures, seed),
+            woods_mesh(plan, textures, seed),
         ]
     )
     return City(plan, textures, mesh, lamp_positions(plan))

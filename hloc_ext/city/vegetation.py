@@ -67,7 +67,13 @@ _BROADLEAVED = (
 )
 
 
-def trees_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: TextureSet, seed: int) -> Mesh:
+def trees_mesh(
+    items: Sequence[Item],
+    object_ids: npt.ArrayLike,
+    textures: TextureSet,
+    seed: int,
+    detail: float = 1.0,
+) -> Mesh:
     """Trees.
 
     Args:
@@ -75,12 +81,13 @@ def trees_mesh(items: Sequence[Item], object_ids: npt.ArrayLike, textures: Textu
         object_ids: (N,).
         textures: pictures of bark and leaves.
         seed: makes other trees.
+        detail: less for trees that are seen from afar.
 
     Returns:
-        500 to 900 triangles for each of up to 400 trees, fewer for each of more.
+        600 to 1000 triangles for each of up to 400 trees, fewer for each of more.
     """
     rng = np.random.default_rng([seed, 41])
-    fineness = _fineness(len(items))
+    fineness = detail * _fineness(len(items))
     greens = _by_brightness(textures)
     leaves = rng.permutation(np.resize(greens[1:] or greens, len(_BROADLEAVED)))
     broadleaved = [
@@ -156,13 +163,13 @@ def _broadleaved(
 ) -> Prototype:
     """A tree of height 1: bent trunk, branches, balls of foliage and leaves around them."""
     low, high = species.crown
-    centers, radii = _clumps(rng, species, max(7, round(species.clumps * fineness**0.55)))
+    centers, radii = _clumps(rng, species, max(7, round(0.85 * species.clumps * fineness**0.55)))
     model = Modeller(textures, Label.VEGETATION, _TREE_HEIGHT)
     _trunk(model, textures, rng, centers[: round(6 * fineness)], species)
     model.slot = 2
     middle = low + (high - low) * species.widest
     _blobs(model, rng, centers, radii, leaves)
-    _foliage(model, rng, centers, radii, leaves, round(620 * fineness), (0, 0, middle), (0.024, 0.05))
+    _foliage(model, rng, centers, radii, leaves, round(500 * fineness), (0, 0, middle), (0.024, 0.05))
     return model.build().standing()
 
 
@@ -206,7 +213,7 @@ def _trunk(
     axis = np.column_stack([sway, heights])
     radii = species.trunk * np.array([1.7, 1.35, 1.0, 0.9, 0.7, 0.3])
     model.slot = 1
-    model.tube(axis, radii, 7, bark, caps=False)
+    model.tube(axis, radii, 6, bark, caps=False)
     for center in centers:
         start = max(low * 0.8, center[2] - rng.uniform(0.15, 0.3))
         foot = np.array([np.interp(start, heights, sway[:, 0]), np.interp(start, heights, sway[:, 1]), start])
