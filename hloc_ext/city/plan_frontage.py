@@ -36,6 +36,7 @@ class Side:
         """Points at distances from the start, (N,) → (N, 2)."""
         steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
         position = np.concatenate([[0], np.cumsum(steps)])
+        distances = np.asarray(distances, np.float64)
         return np.stack([np.interp(distances, position, axis) for axis in self.points.T], axis=1)
 
     def normals(self, distances: npt.ArrayLike) -> Points:

@@ -51,7 +51,8 @@ def kerb_parking(
                 stops.append((x, y, float(np.arctan2(*(-side * left)[::-1]))))
             if count < 1 or rng.random() > chance:
                 continue
-            stations = first + (np.arange(count) + 0.5) * SLOT + rng.uniform(0, last - first - count * SLOT)
+            begin = first + rng.uniform(0, last - first - count * SLOT)
+            stations = np.array([begin + (number + 0.5) * SLOT for number in range(count)])
             if stop is not None:
                 stations = stations[np.abs(stations - stop) > _BUS_BAY]
             slots.append(_slots(arc, stations, side))

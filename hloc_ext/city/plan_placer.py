@@ -88,7 +88,7 @@ class Placer:
 
     def _inside(self, points: Points) -> npt.NDArray[np.bool_]:
         low, high = np.array(self._bounds[:2]) + 0.6, np.array(self._bounds[2:]) - 0.6
-        return ((points > low) & (points < high)).all(axis=1)
+        return np.asarray(((points > low) & (points < high)).all(axis=1))
 
     def _claim(self, x: float, y: float, radius: float) -> bool:
         """Take a circle of ground if nobody has any of it."""

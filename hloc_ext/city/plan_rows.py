@@ -247,7 +247,7 @@ def _breaks(lot: _Lot, lots: list[_Lot]) -> tuple[list[float], list[float]]:
 def _accepted(
     cuts: list[_Cut], lots: list[_Lot], outline: shapely.Polygon, style: RowStyle, rng: np.random.Generator
 ) -> list[_Lot]:
-    """Lots whose buildings fit; where one with a wing does not, it is tried without."""
+    """Lots whose buildings fit; where one does not, smaller ones are tried."""
     room = shapely.buffer(outline, 1e-6)
     shapely.prepare(room)
     kept: list[_Lot] = []
@@ -256,17 +256,22 @@ def _accepted(
     for lot in lots:
         if rng.random() < style.gap and not lot.corner:
             continue
-        choices = [lot]
-        if len(lot.inner) and not lot.corner:
-            depth = min(lot.depths)
-            choices.append(replace(lot, depths=(depth, depth), inner=np.empty((0, 2))))
-        for choice in (_aligned(choice, ends) for choice in choices):
+        for choice in (_aligned(choice, ends) for choice in _choices(lot, style)):
             footprint = _polygon(cuts, choice, style.setback, ([], []))
             if _fits(footprint, choice, footprints, kept, room):
                 kept.append(choice)
                 footprints.append(footprint)
                 break
     return kept
+
+
+def _choices(lot: _Lot, style: RowStyle) -> list[_Lot]:
+    """The lot, and then without its wing and with shallower buildings."""
+    depth, none = min(lot.depths), np.empty((0, 2))
+    if lot.corner:
+        return [lot]
+    smaller = [depth - less for less in (0.0, 2.5, 4.5) if depth - less >= style.setback + 6]
+    return [lot, *(replace(lot, depths=(depth, depth), inner=none) for depth in smaller)]
 
 
 def _aligned(lot: _Lot, ends: dict[int, float]) -> _Lot:

@@ -108,7 +108,7 @@ def detached_shape(width: float, depth: float, rng: np.random.Generator) -> Poin
     }[kind]
     points = np.array(corners)
     if kind == "rectangle" and rng.random() < 0.4:
-        points = points + rng.uniform(-0.02, 0.02, points.shape) * (width, depth)
+        points = points + rng.uniform(-0.02, 0.02, points.shape) * np.array([width, depth])
     return points * (rng.choice([-1, 1]), 1) if kind != "rectangle" else points
 
 

@@ -146,7 +146,7 @@ class _Grid:
             middle = int(np.searchsorted(positions, 0.0)) - int(rng.integers(0, 2))
             if axis == 0 or not self._small or rng.random() < 0.5:
                 main |= {(axis, int(index)) for index in _every(middle, len(positions), rng)}
-        lines = []
+        lines: list[_Line] = []
         names = rng.permutation(len(_NAMES))
         for axis, positions in enumerate((self._u, self._v)):
             for index in range(len(positions)):
