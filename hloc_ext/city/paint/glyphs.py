@@ -112,10 +112,10 @@ class Script:
         self.space = rng.uniform(0.18, 0.4)
         self.letters = [letter(rng) for _ in range(18)] if self.invented else []
 
-    def mask(self, rng: np.random.Generator, text: str, height: int) -> npt.NDArray[np.uint8]:
+    def mask(self, text: str, height: int) -> npt.NDArray[np.uint8]:
         """A mask of a text with letters `height` pixels high, cropped, 0 or 255."""
         if self.invented:
-            return self._invented(rng, text, height)
+            return self._invented(text, height)
         text = text.upper() if self.upper else text.capitalize()
         thickness = max(int(height * self.weight), 1)
         scale = cv2.getFontScaleFromHeight(self.font, max(height - thickness, 4), thickness)
@@ -125,7 +125,7 @@ class Script:
         cv2.putText(mask, text, (pad, pad + tall), self.font, scale, 255, thickness)
         return _cropped(mask)
 
-    def _invented(self, rng: np.random.Generator, text: str, height: int) -> npt.NDArray[np.uint8]:
+    def _invented(self, text: str, height: int) -> npt.NDArray[np.uint8]:
         thickness = max(int(height * self.weight), 1)
         advance = (self.aspect + self.space) * height
         mask = np.zeros((int(1.5 * height), int(advance * (len(text) + 1) + height)), np.uint8)
@@ -151,7 +151,6 @@ def _cropped(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def write(
     canvas: Canvas,
-    rng: np.random.Generator,
     script: Script,
     text: str,
     box: tuple[float, float, float, float],
@@ -160,7 +159,7 @@ def write(
 ) -> None:
     """Write a text as large as fits into a box (x0, y0, x1, y1), metres; `align` 0 is left, 1 right."""
     room = np.array((box[2] - box[0], box[3] - box[1]))
-    mask = script.mask(rng, text, int(np.clip(room[1] * canvas.scale[1], 6, 200)))
+    mask = script.mask(text, int(np.clip(room[1] * canvas.scale[1], 6, 200)))
     extent = np.array(mask.shape[::-1]) / canvas.scale.mean()
     extent *= min(room / extent)
     x = box[0] + align * (room[0] - extent[0])
@@ -183,7 +182,7 @@ def lines_of_text(
         text = " ".join(word(rng) for _ in range(int(rng.integers(1, 4))))
         width = (box[2] - box[0]) * rng.uniform(0.6, 1.0)
         x = box[0] + align * (box[2] - box[0] - width)
-        write(canvas, rng, script, text, (x, y, x + width, y + height), color, align)
+        write(canvas, script, text, (x, y, x + width, y + height), color, align)
         y += height * 1.5
 
 

@@ -328,7 +328,7 @@ def _on_glass(rng: np.random.Generator, canvas: Canvas, panes: list[Box], door: 
             color = _LETTERS[rng.integers(0, len(_LETTERS))]
             y = rng.uniform(y0 + 0.08, y0 + 0.6 * (y1 - y0))
             box = (x0 + 0.08, y, x1 - 0.08, y + rng.uniform(0.16, 0.42))
-            write(canvas, rng, Script(rng), word(rng), box, color)
+            write(canvas, Script(rng), word(rng), box, color)
         for _ in range(int(rng.integers(0, 3))):
             w = rng.uniform(0.25, 0.5)
             x = rng.uniform(x0, max(x1 - w, x0 + 0.02))

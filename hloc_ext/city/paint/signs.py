@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from .canvas import Canvas, ramp, random_color
 from .glyphs import Script, emblem, lines_of_text, word, write
 from .noise import Color, Field, Picture, blend, finish, fractal, patches, specks, step
 
 Box = tuple[float, float, float, float]
+Floats = npt.NDArray[np.floating]
 
 
 def _contrasting(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
@@ -64,18 +66,17 @@ def sign(rng: np.random.Generator, number: int) -> Picture:
         second = " ".join(word(rng) for _ in range(int(rng.integers(2, 5))))
         write(
             canvas,
-            rng,
             Script(rng),
             second,
             (x0, cut + 0.05 * height, x1, 0.92 * height),
             _contrasting(rng, ground),
         )
-    script, state, align = Script(rng), int(rng.integers(0, 2**31)), float(rng.choice([0.0, 0.5, 0.5, 1.0]))
+    script, align = Script(rng), float(rng.choice([0.0, 0.5, 0.5, 1.0]))
     if rng.random() < 0.55:
         depth = rng.uniform(0.02, 0.05) * height
         shadow = (main[0] + depth, main[1] + depth, main[2] + depth, main[3] + depth)
-        write(canvas, np.random.default_rng(state), script, text, shadow, ground * 0.45, align)
-    write(canvas, np.random.default_rng(state), script, text, main, color, align)
+        write(canvas, script, text, shadow, ground * 0.45, align)
+    write(canvas, script, text, main, color, align)
     picture = canvas.reduced()
     picture *= ramp(shape, rng.uniform(0.98, 1.1), rng.uniform(0.82, 0.98))[..., None]
     return finish(_weathered(rng, picture, rng.uniform(0.3, 1.6)), size)
@@ -196,17 +197,11 @@ def _portrait(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     canvas.ellipse(x, y - 1.0 * r, 1.1 * r, 0.5 * r, hair)
 
 
-def poster(rng: np.random.Generator, number: int) -> Picture:
-    """Poster or advertisement, about 1.2 m x 1.8 m."""
-    shape, size = ((512, 256) if number % 6 == 0 else (256, 128)), (1.2, 1.8)
-    width, height = size
-    ground = random_color(rng, 0.8, (0.15, 0.92))
-    canvas = Canvas(shape, size, ground)
-    style = number % 5
-    margin = rng.uniform(0.0, 0.1)
-    cut = rng.uniform(0.5, 0.75) * height
+def _fill_poster(rng: np.random.Generator, canvas: Canvas, style: int, ground: Floats, cut: float) -> None:
+    """Draw what a poster shows, down to the level `cut` or all over: a view, notes, or shapes."""
+    width, height = canvas.size
     if style in (0, 3):
-        view = np.clip(_landscape(rng, shape), 0, 255).astype(np.uint8)
+        view = np.clip(_landscape(rng, canvas.shape), 0, 255).astype(np.uint8)
         photo = cv2.resize(view, canvas.pixels.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         rows = int(cut * canvas.scale[1]) if rng.random() < 0.5 else len(photo)
         canvas.pixels[:rows] = photo[:rows]
@@ -218,22 +213,27 @@ def poster(rng: np.random.Generator, number: int) -> Picture:
             x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
             paper = random_color(rng, 0.5, (0.5, 0.92))
             canvas.rect(x, y, x + w, y + h, paper)
-            lines_of_text(
-                canvas,
-                rng,
-                (x + 0.02, y + 0.02, x + w - 0.02, y + h - 0.02),
-                rng.uniform(0.03, 0.07),
-                _contrasting(rng, paper),
-            )
+            inner = (x + 0.02, y + 0.02, x + w - 0.02, y + h - 0.02)
+            lines_of_text(canvas, rng, inner, rng.uniform(0.03, 0.07), _contrasting(rng, paper))
     else:
+        margin = rng.uniform(0.0, 0.1)
         _compose(rng, canvas, (margin, margin, width - margin, cut), ground)
-    title = rng.uniform(0.12, 0.28)
+
+
+def poster(rng: np.random.Generator, number: int) -> Picture:
+    """Poster or advertisement, about 1.2 m x 1.8 m."""
+    shape, size = ((512, 256) if number % 6 == 0 else (256, 128)), (1.2, 1.8)
+    width, height = size
+    ground = random_color(rng, 0.8, (0.15, 0.92))
+    canvas = Canvas(shape, size, ground)
+    cut, title = rng.uniform(0.5, 0.75) * height, rng.uniform(0.12, 0.28)
+    _fill_poster(rng, canvas, number % 5, ground, cut)
     top = rng.choice([0.05, cut])
     if rng.random() < 0.5:
         canvas.rect(0, top - 0.02, width, top + title + 0.02, random_color(rng, 0.8, (0.1, 0.9)))
-    under = canvas.pixels[int((top + title / 2) * canvas.scale[1]) % canvas.pixels.shape[0]].mean(0)
+    under = canvas.pixels[int((top + title / 2) * canvas.scale[1])].mean(0)
     text = " ".join(word(rng) for _ in range(int(rng.integers(1, 3))))
-    write(canvas, rng, Script(rng), text, (0.06, top, width - 0.06, top + title), _contrasting(rng, under))
+    write(canvas, Script(rng), text, (0.06, top, width - 0.06, top + title), _contrasting(rng, under))
     under = canvas.pixels[int(0.9 * canvas.pixels.shape[0])].mean(0)
     box = (0.08, cut + title + 0.06, width * rng.uniform(0.55, 0.95), height - 0.06)
     lines_of_text(canvas, rng, box, rng.uniform(0.04, 0.08), _contrasting(rng, under))
@@ -264,7 +264,6 @@ def miniature(rng: np.random.Generator, canvas: Canvas, box: Box) -> None:
     if rng.random() < 0.7:
         write(
             part,
-            rng,
             Script(rng),
             word(rng),
             (0.08 * w, 0.72 * h, 0.92 * w, 0.9 * h),
@@ -300,25 +299,16 @@ def graffiti(rng: np.random.Generator, number: int) -> Picture:
         canvas.ellipse(x, y, rng.uniform(0.15, 0.5), rng.uniform(0.12, 0.35), back * rng.uniform(0.8, 1.15))
     count = int(rng.integers(3, 6))
     fill, line = random_color(rng, 1.0, (0.5, 0.95)), random_color(rng, 0.5, (0.06, 0.3))
-    script = Script(rng)
-    for grow, color, lift in (
-        (0.11, line, 0.03),
-        (0.075, np.minimum(fill * 1.3 + 40, 240), 0.0),
-        (0.05, line, 0.0),
-        (0.025, fill, 0.0),
-    ):
-        state = np.random.default_rng(number * 31 + count)
-        for k in range(count):
-            self_scale = state.uniform(0.6, 0.9)
-            for stroke in script.letters[k % 18] if script.invented else _fat(state):
-                wobble = state.normal(0, 0.03, 2)
-                points = (
-                    stroke * (2.1 / count, self_scale)
-                    + (0.4 + k * 2.25 / count, 0.75 - self_scale / 2)
-                    + wobble
-                    + lift
-                )
-                canvas.line(points, color, 0.12 + 2 * grow)
+    script, strokes = Script(rng), []
+    for k in range(count):
+        tall = rng.uniform(0.6, 0.9)
+        for stroke in script.letters[k % 18] if script.invented else _fat(rng):
+            corner = np.array((0.4 + k * 2.25 / count, 0.75 - tall / 2)) + rng.normal(0, 0.03, 2)
+            strokes.append(stroke * (2.1 / count, tall) + corner)
+    halo = np.minimum(fill * 1.3 + 40, 240)
+    for width, color, lift in ((0.34, line, 0.03), (0.27, halo, 0.0), (0.22, line, 0.0), (0.17, fill, 0.0)):
+        for stroke in strokes:
+            canvas.line(stroke + lift, color, width)
     for _ in range(int(rng.integers(2, 5))):
         tag(rng, canvas, rng.uniform(0.05, 2.2), rng.uniform(0.2, 1.35), rng.uniform(0.4, 0.8))
     picture = canvas.reduced()
@@ -371,7 +361,7 @@ def traffic_sign(rng: np.random.Generator, number: int) -> Picture:
     middle = 0.42 if outline == "triangle" else 0.35
     if number % 3 == 0:
         text = str(int(rng.integers(1, 12)) * 10) if rng.random() < 0.5 else word(rng, 1)[:3]
-        write(canvas, rng, Script(rng), text, (0.18, middle - 0.1, 0.52, middle + 0.1), color)
+        write(canvas, Script(rng), text, (0.18, middle - 0.1, 0.52, middle + 0.1), color)
     else:
         emblem(canvas, rng, 0.35, middle, 0.15, color, ground)
     if rng.random() < 0.25:
