@@ -93,8 +93,8 @@ class _CarMaker:
         self._model.loft([base, top, crown], self._pictures["car_paint"])
 
     def _cargo_box(self) -> None:
-        self._model.box((-3.6, -1.08, 0.75), (1.1, 1.08, 2.95), self._pictures["metal"], 250, bottom=True)
         self._model.slot = 0
+        self._model.box((-3.6, -1.08, 0.75), (1.1, 1.08, 2.95), self._pictures["metal"], 250, bottom=True)
         self._model.box((-3.5, -0.5, 0.5), (2.0, 0.5, 0.75), self._pictures["rubber"], 200)
         sign = np.array([(0.6, -1.085, 2.6), (-2.9, -1.085, 2.6), (-2.9, -1.085, 1.5), (0.6, -1.085, 1.5)])
         other = sign * (1, -1, 1)

@@ -99,7 +99,8 @@ class _Scatter:
         points = corners[:, 0] + a * (corners[:, 1] - corners[:, 0]) + b * (corners[:, 2] - corners[:, 0])
         radii = np.exp(rng.uniform(np.log(radius[0]), np.log(radius[1]), count))
         if self.border is not None:
-            radii = np.minimum(radii, distance_to(self.border, points) - 0.16)
+            # Outlines reach up to half as far again as their radius.
+            radii = np.minimum(radii, (distance_to(self.border, points) - 0.15) / 1.5)
         kept = radii >= radius[0] * 0.7
         if self.avoid is not None:
             inside = shapely.contains_xy(self.avoid, points[:, 0], points[:, 1])
@@ -251,7 +252,7 @@ def _wear_roads(roads: _Scatter) -> None:
     roads.slabs(round(0.10 * count), (0.6, 3.0), (0.0033, 0.0040), ["patch", "asphalt"], (0.5, 0.95))
     roads.blotches(round(0.08 * count), (0.3, 1.4), (0.0033, 0.0040), "patch", (0.55, 0.95))
     roads.cracks(round(0.16 * count), 0.4, (0.0041, 0.0044), "rubber")
-    roads.blotches(round(0.18 * count), (0.06, 0.35), (0.0045, 0.0049), None, (0.4, 0.75), 7)
+    roads.blotches(round(0.18 * count), (0.06, 0.35), (0.0045, 0.0049), None, (0.55, 0.88), 9)
     roads.blotches(round(0.12 * count), (0.02, 0.06), (0.0069, 0.0074), "concrete", (0.5, 1.0), 5)
     roads.covers(round(0.04 * count), (0.28, 0.36), (0.0074, 0.0079))
 
@@ -268,7 +269,7 @@ def _wear_sidewalks(walks: _Scatter) -> None:
         (0.55, 1.0),
     )
     walks.cracks(round(0.08 * count), 0.3, (0.0043, 0.0046), "rubber")
-    walks.blotches(round(0.14 * count), (0.08, 0.3), (0.0047, 0.0052), None, (0.45, 0.8), 7)
+    walks.blotches(round(0.14 * count), (0.08, 0.3), (0.0047, 0.0052), None, (0.6, 0.9), 9)
     walks.blotches(round(0.30 * count), (0.02, 0.05), (0.0053, 0.0060), None, (0.35, 0.7), 6)
     walks.covers(round(0.03 * count), (0.24, 0.34), (0.0062, 0.0068))
     walks.slabs(round(0.03 * count), (0.15, 0.3), (0.0069, 0.0075), ["metal"], (0.35, 0.7))

@@ -189,8 +189,10 @@ def _heading(line: shapely.LineString) -> float:
 
 def _allot(area: shapely.Geometry, zones: npt.NDArray[np.object_]) -> list[tuple[shapely.Geometry, int]]:
     """Cut an area by zones: (piece, index of its zone), and −1 for what is in none or in several."""
-    own = shapely.difference(zones, nearby_union(zones, zones, skip_own=True))
-    whole = shapely.get_parts(area)
+    # One-sided buffers of bent lines cross themselves now and then.
+    zones = shapely.make_valid(zones)
+    own = shapely.make_valid(shapely.difference(zones, nearby_union(zones, zones, skip_own=True)))
+    whole = shapely.get_parts(shapely.make_valid(area))
     part, zone = shapely.STRtree(own).query(whole, predicate="intersects")
     cut = shapely.intersection(whole[part], own[zone])
     pieces = [(piece, int(z)) for piece, z in zip(cut, zone, strict=True) if shapely.area(piece) > 1e-4]

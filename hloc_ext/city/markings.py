@@ -161,7 +161,8 @@ class _Painter:
         left = np.stack([-np.sin(heading), np.cos(heading)], axis=1)
         for side in (-0.5, 0.5):
             centers = np.stack([x, y], axis=1) + side * _BAY[1] * left
-            self._rectangles(centers, heading, _BAY[0], 0.1, Label.SIDEWALK, SIDEWALK_HEIGHT)
+            inner = distance_to(self._plan.plazas, centers) > 0.1
+            self._rectangles(centers[inner], heading[inner], _BAY[0], 0.1, Label.SIDEWALK, SIDEWALK_HEIGHT)
 
     def _kerb_slots(self, slots: Floats) -> None:
         """Lines around slots along a kerb; neighbours share one."""

@@ -44,7 +44,7 @@ def test_triangles_of_trees_and_bushes(plan, mesh):
     for index, item in enumerate(plan.items):
         count = int((mesh.object_id == FIRST_ITEM_ID + index).sum())
         if item.kind == "tree":
-            assert 500 <= count <= 1300
+            assert 500 <= count <= 1000
         if item.kind == "bush":
             assert 150 <= count <= 300
 
