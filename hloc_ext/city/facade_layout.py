@@ -230,7 +230,7 @@ def _place_sections(
         if rng.random() < 0.3 and len(bays.kinds) >= 3:
             _mark(bays, "stair", [len(bays.kinds) // 2])
         return
-    columns = [c for k in odd for c in np.flatnonzero(numbers == numbers[starts[k]])]
+    columns = [int(c) for k in odd for c in np.flatnonzero(numbers == numbers[starts[k]])]
     last = facade.floors if rng.random() < 0.6 else storeys
     if odd and rng.random() < style.projections:
         facade.depth[:last, odd] = rng.uniform(0.08, 0.2)

@@ -165,6 +165,12 @@ def colored(textures: TextureSet, texture: int, color: npt.ArrayLike) -> Materia
     return Material(texture, _tint(tint))
 
 
+def faded(color: npt.ArrayLike, share: float) -> npt.NDArray[np.float64]:
+    """A colour with less saturation: a share of the grey of the same brightness."""
+    color = np.asarray(color, np.float64)
+    return color + share * (color.mean() - color)
+
+
 def varied(rng: np.random.Generator, color: npt.ArrayLike, spread: float = 0.06) -> npt.NDArray[np.float64]:
     """A colour near another one."""
     brightness = np.exp(rng.normal(0, spread))
@@ -177,8 +183,7 @@ def wall_material(rng: np.random.Generator, textures: TextureSet, group: str) ->
     palettes = {"plaster": _PLASTER, "siding": _BOARDS, "panel": _PANELS}
     if group in palettes:
         palette = palettes[group]
-        color = np.array(palette[int(rng.integers(len(palette)))], np.float64)
-        color += rng.uniform(0.1, 0.4) * (color.mean() - color)
+        color = faded(palette[int(rng.integers(len(palette)))], rng.uniform(0.1, 0.4))
         return colored(textures, texture, varied(rng, color))
     tint = 236 * np.exp(rng.normal(-0.08, 0.12)) * np.exp(rng.normal(0, 0.035, 3))
     return Material(texture, _tint(np.clip(tint, 90, 255)))
@@ -271,7 +276,7 @@ def _other_materials(
             rng, textures, "plaster" if group != "plaster" or rng.random() < 0.7 else "brick"
         )
     metal_color = _METAL[int(rng.integers(len(_METAL)))]
-    vivid = VIVID[int(rng.integers(len(VIVID)))]
+    vivid = faded(VIVID[int(rng.integers(len(VIVID)))], rng.uniform(0.25, 0.6))
     plinth = pick(rng, {"stone": 0.5, "concrete": 0.25, "plaster": 0.25})
     plinth_shade = rng.uniform(84, 140)
     return {

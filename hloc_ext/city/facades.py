@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from .attachments import add_advertisement, add_balconies, add_clutter, add_shops
 from .facade_layout import BASE, Facade, Floats, blank_facade, make_facade
 from .facade_style import Style, make_style
 from .mesh import Mesh
 from .openings import add_openings
-from .ornaments import (
-    add_advertisement,
-    add_balconies,
-    add_bands,
-    add_clutter,
-    add_corners,
-    add_gablets,
-    add_rustication,
-    add_shops,
-)
+from .ornaments import add_bands, add_corners, add_gablets, add_rustication
 from .plan import Building, CityPlan
 from .roofs import add_roof, plan_roof
 from .surfaces import Frame, Material, Surfaces

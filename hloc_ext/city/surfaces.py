@@ -156,11 +156,11 @@ class Surfaces:
         corners[:, 6:8, 0] += mitres[:, 1:]
         sides = len(faces)
         quads = corners[:, [_FACES[face] for face in faces]].reshape(-1, 4, 3)
-        each = [np.asarray(value) for value in (texture, tint, glow)]
-        each[0] = np.repeat(each[0], sides) if each[0].ndim else each[0]
-        each[1] = np.repeat(each[1], sides, axis=0) if each[1].ndim == 2 else each[1]
-        each[2] = np.repeat(each[2], sides) if each[2].ndim else each[2]
-        self._collect(self._quads, frame, quads, *each, None)
+        textures, tints, glows = (np.asarray(value) for value in (texture, tint, glow))
+        textures = np.repeat(textures, sides) if textures.ndim else textures
+        tints = np.repeat(tints, sides, axis=0) if tints.ndim == 2 else tints
+        glows = np.repeat(glows, sides) if glows.ndim else glows
+        self._collect(self._quads, frame, quads, textures, tints, glows, None)
 
     def box(
         self,
