@@ -108,7 +108,7 @@ def free_area(block: Block, margin: float, gap: float) -> shapely.Geometry:
     """The block without a margin, buildings and paving."""
     built = shapely.buffer(shapely.union_all(block.footprints), gap, quad_segs=2)
     inner = shapely.buffer(block.ring, -margin, join_style="mitre")
-    paved = shapely.union_all([plaza for plaza in block.plazas if plaza is not block.ring])
+    paved = shapely.union_all(block.plazas)
     return shapely.difference(shapely.difference(inner, built), paved)
 
 
