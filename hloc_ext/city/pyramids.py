@@ -47,12 +47,21 @@ def srgb_to_linear(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
-def linear_to_srgb(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    """sRGB values, 0 to 1, of linear light, which is clipped to 0…1 (IEC 61966-2-1)."""
-    values = np.clip(np.asarray(values, np.float32), 0, 1)
+def _encoded() -> npt.NDArray[np.float32]:
+    """sRGB values of linear light in steps of 1/65535."""
+    values = np.arange(65536) / 65535
     return np.where(values <= 0.0031308, values * 12.92, 1.055 * values ** (1 / 2.4) - 0.055).astype(
         np.float32
     )
+
+
+_ENCODED = _encoded()
+
+
+def linear_to_srgb(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    """sRGB values, 0 to 1, of linear light, which is clipped to 0…1 (IEC 61966-2-1), to 1e-4."""
+    values = np.clip(np.asarray(values, np.float32), 0, 1)
+    return _ENCODED[(values * np.float32(65535) + np.float32(0.5)).astype(np.uint16)]
 
 
 def build_pyramids(textures: TextureSet) -> Pyramids:

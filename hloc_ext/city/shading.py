@@ -465,3 +465,22 @@ def directions_at(grid, x, y, rotation, out):
             out[i, c] = (
                 rotation[c, 0] * local[0] + rotation[c, 1] * local[1] + rotation[c, 2] * local[2]
             ) / length
+
+
+@njit(cache=True, error_model="numpy")
+def panorama_directions(x, y, width, height, low, high, out):
+    """Unit directions of the pixels of an equirectangular panorama whose middle column looks north.
+
+    Args:
+        x, y: (N,), COLMAP's pixels.
+        width, height: of the panorama.
+        low, high: elevation of its lower and upper border, radians.
+        out: (N, 3), to be filled.
+    """
+    for i in range(len(x)):
+        azimuth = (x[i] / width - 0.5) * (2 * math.pi)
+        up = high - y[i] / height * (high - low)
+        level = math.cos(up)
+        out[i, 0] = math.sin(azimuth) * level
+        out[i, 1] = math.cos(azimuth) * level
+        out[i, 2] = math.sin(up)

@@ -107,10 +107,8 @@ def panorama(
     low, high = np.radians(elevation)
 
     def rays(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        azimuth = (x / width - 0.5) * (2 * np.pi)
-        up = high - y / height * (high - low)
-        level = np.cos(up)
-        directions = np.stack([np.sin(azimuth) * level, np.cos(azimuth) * level, np.sin(up)], axis=1)
+        directions = np.empty((len(x), 3))
+        shading.panorama_directions(x, y, width, height, low, high, directions)
         return np.broadcast_to(np.asarray(position, float), directions.shape), directions
 
     spread = (high - low) / height
