@@ -38,7 +38,10 @@ def classify_faces(
     tree = shapely.STRtree(footprints)
     faces = np.full(len(start), "yard", dtype="<U6")
     rays = shapely.linestrings(np.stack([middle, middle + _REACH * outward], axis=1))
-    street = _first_hit(rays, middle, shapely.STRtree(_street_sides(rings, bounds)))
+    # These rays begin inside the wall: many walls stand on the border of the block.
+    behind = middle - 2 * _PROBE * outward
+    views = shapely.linestrings(np.stack([behind, middle + _REACH * outward], axis=1))
+    street = _first_hit(views, behind, shapely.STRtree(_street_sides(rings, bounds)))
     faces[(street < _REACH) & (street < _first_hit(rays, middle, tree))] = "street"
     faces[tree.query(shapely.points(middle), predicate="intersects")[0]] = "party"
     return [tuple(str(face) for face in part) for part in np.split(faces, np.cumsum(counts)[:-1])]

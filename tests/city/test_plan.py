@@ -125,12 +125,26 @@ def test_the_faces_of_neighbours_are_party_walls(plan: CityPlan) -> None:
     assert min(counts["street"], counts["yard"], counts["party"]) > 10
 
 
+def test_walls_at_a_sidewalk_face_the_street(plan: CityPlan) -> None:
+    shapely.prepare(plan.sidewalks)
+    found = 0
+    for building in plan.buildings:
+        corners = shapely.get_coordinates(building.footprint)
+        step = np.diff(corners, axis=0)
+        middle = corners[:-1] + step / 2
+        outward = np.stack([step[:, 1], -step[:, 0]], axis=1) / np.linalg.norm(step, axis=1)[:, None]
+        at_sidewalk = shapely.contains_xy(plan.sidewalks, middle + 0.05 * outward)
+        assert all(building.faces[edge] == "street" for edge in np.flatnonzero(at_sidewalk))
+        found += at_sidewalk.any()
+    assert found > 0.25 * len(plan.buildings)
+
+
 def test_faces_of_two_houses() -> None:
     """A block of 40 m by 42 m at the western bounds; two houses wall to wall at its southern border."""
     ring = shapely.box(0, 0, 40, 42)
     houses = [
-        shapely.Polygon([(10, 1), (20, 1), (20, 9), (20, 12), (10, 12)]),
-        shapely.Polygon([(20, 1), (30, 1), (30, 9), (20, 9)]),
+        shapely.Polygon([(10, 0), (20, 0), (20, 9), (20, 12), (10, 12)]),
+        shapely.Polygon([(20, 0), (30, 0), (30, 9), (20, 9)]),
     ]
     faces = classify_faces(houses, [ring], (0, -20, 100, 100))
     # In the order of the corners: south, east (shared), east (above the neighbour), north, west (bounds).
