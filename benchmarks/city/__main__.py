@@ -1,9 +1,8 @@
-"""Measure the procedural city: ``python -m benchmarks.city [--photos FOLDER]``.
+"""Measure the procedural city: ``python -m benchmarks.city [--photos FOLDER] [--output FOLDER]``.
 
-Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT
-    and the
-layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``). docs/city.md explains
-them.
+Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT and
+the layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``), ``pictures`` (those of
+docs/city.md; needs ``--output``).
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from hloc_ext.city.scene import make_city
 from hloc_ext.city.sensor import Sensor
 from hloc_ext.city.views import View, ortho, panorama, photo
 
-from . import exactness, realism
+from . import exactness, pictures, realism
 from .viewpoints import Viewpoint, random_viewpoints
 
-PARTS = ("speed", "exactness", "realism")
+PARTS = ("speed", "exactness", "realism", "pictures")
 
 
 def camera(width: int = 640, height: int = 480) -> pycolmap.Camera:
@@ -154,6 +153,22 @@ def real(studio: Studio, photos: Path, count: int) -> None:
     print("median [quartiles]", *realism.table(sets), sep="\n")
 
 
+def draw(studio: Studio, output: Path) -> None:
+    """Write the pictures of the documentation."""
+    views = random_viewpoints(studio.renderer, 24, 4)
+    lights = [daylight, daylight, overcast, daylight, daylight, night]
+    taken = [studio.photo(view, i, lights[i % len(lights)]) for i, view in enumerate(views)]
+    pictures.save(output / "city_views.jpg", pictures.contact_sheet([view.rgb for view in taken], 6, 400))
+    pictures.save(output / "city_ground_truth.jpg", pictures.ground_truth_strip(taken[1], 480))
+    light = daylight(np.random.default_rng(5))
+    position = (*views[0].position[:2], 2.5)
+    moving = studio.moving(views[0], 5)
+    whole = panorama(studio.renderer, position, 2048, 1024, light, moving)
+    pictures.save(output / "city_panorama.jpg", whole.rgb[200:824])
+    tile = ortho(studio.renderer, _around(position, 40), 0.1, light, moving)
+    pictures.save(output / "city_tile.jpg", tile.rgb)
+
+
 def _around(position: tuple[float, float, float], half: float) -> tuple[float, float, float, float]:
     x, y, _ = position
     return x - half, y - half, x + half, y + half
@@ -173,9 +188,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--views", type=int, default=100, help="views and photos of the part realism")
+    parser.add_argument("--output", type=Path, help="folder of the pictures")
     args = parser.parse_args()
-    if "realism" in args.parts and args.photos is None and args.parts != PARTS:
-        parser.error("the part realism needs --photos")
+    for part, value in (("realism", args.photos), ("pictures", args.output)):
+        if part in args.parts and value is None and args.parts != PARTS:
+            parser.error(f"the part {part} needs --{'photos' if part == 'realism' else 'output'}")
     print(*describe_machine(), sep="\n")
     studio = Studio(args.extent, args.seed)
     if "speed" in args.parts:
@@ -184,6 +201,8 @@ def main() -> None:
         exact(studio, args.repeats)
     if "realism" in args.parts and args.photos is not None:
         real(studio, args.photos, args.views)
+    if "pictures" in args.parts and args.output is not None:
+        draw(studio, args.output)
 
 
 if __name__ == "__main__":
