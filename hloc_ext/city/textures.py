@@ -166,6 +166,20 @@ _RECIPES: dict[str, _Recipe] = {
 }
 
 
+def make_texture(group: str, index: int, seed: int) -> Texture:
+    """Paint one picture.
+
+    Args:
+        group: a key of :data:`GROUPS`.
+        index: 0, 1, … within the group; it also chooses the kind (bond, curtain, outline, …).
+        seed: of all that is random.
+    """
+    recipe = _RECIPES[group]
+    rng = np.random.default_rng([seed, list(_RECIPES).index(group), index])
+    picture = recipe.paint(rng, index)
+    return Texture(group, picture.pixels, picture.size, recipe.repeat, recipe.weathering, recipe.gloss)
+
+
 def make_textures(seed: int, num_signs: int = 96) -> TextureSet:
     """Paint all pictures of a city; the same arguments make the same pictures.
 
@@ -174,13 +188,9 @@ def make_textures(seed: int, num_signs: int = 96) -> TextureSet:
         num_signs: number of shop signs, all different.
 
     Returns:
-        Pictures of every group in :data:`GROUPS`, about 110 MB.
+        Pictures of every group in :data:`GROUPS`, about 105 MB.
     """
-    textures = []
-    for number, (group, recipe) in enumerate(_RECIPES.items()):
-        for index in range(num_signs if group == "sign" else recipe.number):
-            picture = recipe.paint(np.random.default_rng([seed, number, index]), index)
-            size = picture.size
-            textures.append(Texture(group, picture.pixels, size, *recipe[2:]))
+    counts = {group: recipe.number for group, recipe in _RECIPES.items()} | {"sign": num_signs}
+    textures = [make_texture(group, index, seed) for group, count in counts.items() for index in range(count)]
     layers = np.random.default_rng([seed, len(_RECIPES)])
     return TextureSet(textures, sky.weathering(layers), sky.clouds(layers))

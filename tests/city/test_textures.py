@@ -3,12 +3,17 @@ import pytest
 
 from hloc_ext.city.paint import sky
 from hloc_ext.city.paint.noise import cracks, fractal, masonry, specks, voronoi
-from hloc_ext.city.textures import GROUPS, Texture, TextureSet, make_textures
+from hloc_ext.city.textures import GROUPS, Texture, TextureSet, make_texture, make_textures
+
+#: Groups with many pictures: only so many of each are tried, except in slow tests.
+SOME = 4
 
 
 @pytest.fixture(scope="module")
 def textures() -> TextureSet:
-    return make_textures(5, num_signs=10)
+    pictures = [make_texture(g, i, 5) for g, count in COUNTS.items() for i in range(min(count, SOME))]
+    rng = np.random.default_rng(5)
+    return TextureSet(pictures, sky.weathering(rng), sky.clouds(rng))
 
 
 COUNTS = {
@@ -34,7 +39,7 @@ COUNTS = {
     "door": 12,
     "shopfront": 24,
     "garage": 4,
-    "sign": 10,
+    "sign": 96,
     "poster": 48,
     "graffiti": 8,
     "traffic_sign": 24,
@@ -79,17 +84,20 @@ def seam_ratio(pixels: np.ndarray, axis: int) -> float:
     return float(steps[0] / steps[1:].max())
 
 
-def test_all_groups_are_there(textures):
-    assert {group: len(textures.group(group)) for group in GROUPS} == COUNTS
+@pytest.mark.slow
+def test_all_pictures_are_made_and_fit_into_memory():
+    made = make_textures(5, num_signs=96)
+    assert {group: len(made.group(group)) for group in GROUPS} == COUNTS
+    assert sum(texture.pixels.nbytes for texture in made.textures) < 110e6
+    same = make_texture("shopfront", 7, 5)
+    np.testing.assert_array_equal(made.textures[made.group("shopfront")[7]].pixels, same.pixels)
 
 
-def test_sizes_are_powers_of_two_and_fit_into_memory(textures):
+def test_sizes_are_powers_of_two(textures):
     for texture in textures.textures:
         for side in texture.pixels.shape[:2]:
             assert side & (side - 1) == 0
         assert texture.pixels.dtype == np.uint8 and texture.pixels.shape[2] == 3
-    per_sign = [textures.textures[i].pixels.nbytes for i in textures.group("sign")]
-    assert sum(t.pixels.nbytes for t in textures.textures) + 86 * max(per_sign) < 115e6
 
 
 def test_openings_and_flat_things_are_shown_once(textures):
@@ -99,14 +107,14 @@ def test_openings_and_flat_things_are_shown_once(textures):
 def test_repeating_pictures_have_no_seams(textures):
     for number, texture in enumerate(textures.textures):
         if texture.repeat:
-            assert seam_ratio(texture.pixels, 0) < 1.05, (number, texture.group)
-            assert seam_ratio(texture.pixels, 1) < 1.05, (number, texture.group)
+            assert seam_ratio(texture.pixels, 0) < 1.1, (number, texture.group)
+            assert seam_ratio(texture.pixels, 1) < 1.1, (number, texture.group)
 
 
 def test_albedo_is_plausible(textures):
     for number, texture in enumerate(textures.textures):
         assert texture.pixels.min() >= 7 and texture.pixels.max() <= 246
-        low, high = (0.01, 0.85) if texture.group in ("rubber", "glass", "lamp_glass") else (0.03, 0.7)
+        low, high = (0.01, 0.85) if texture.group in ("rubber", "glass", "lamp_glass") else (0.02, 0.7)
         assert low < linear(texture.pixels).mean() < high, (number, texture.group)
 
 
@@ -119,13 +127,12 @@ def test_pictures_of_a_group_differ(textures):
                     assert np.abs(first.astype(int) - second).mean() > 4
 
 
-def test_same_seed_same_pixels_other_seed_other_pixels(textures):
-    names = ("window", "brick", "sign", "shopfront")
-    first = make_textures(5, num_signs=10)
-    for name in names:
-        for i in textures.group(name):
-            np.testing.assert_array_equal(first.textures[i].pixels, textures.textures[i].pixels)
-    np.testing.assert_array_equal(first.weathering, textures.weathering)
+@pytest.mark.parametrize("group", ["window", "brick", "sign", "graffiti", "roof_tile"])
+def test_same_seed_same_pixels_other_seed_other_pixels(textures, group):
+    first = textures.textures[textures.group(group)[1]].pixels
+    np.testing.assert_array_equal(make_texture(group, 1, 5).pixels, first)
+    other = make_texture(group, 1, 6).pixels
+    assert np.abs(first.astype(int) - other).mean() > 4
 
 
 def test_weathering_varies_everywhere_and_tiles(textures):

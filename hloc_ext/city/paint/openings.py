@@ -196,7 +196,7 @@ def door(rng: np.random.Generator, number: int) -> Picture:
     """Entrance: one or two leaves, fanlight, handle, letter box, house number, doorbells; 1.2 m x 2.3 m."""
     shape, size = (512, 256), (1.2, 2.3)
     width, height = size
-    color = random_color(rng, 0.6, (0.18, 0.55))
+    color = random_color(rng, 0.6, (0.25, 0.6))
     if number % 3 == 0:
         color = np.array((116, 80, 54)) * rng.uniform(0.6, 1.2)
     frame_color = color * 0.85 if rng.random() < 0.5 else np.array(_FRAMES[rng.integers(0, len(_FRAMES))])
