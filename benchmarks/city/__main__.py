@@ -1,8 +1,9 @@
 """Measure the procedural city: ``python -m benchmarks.city [--photos FOLDER] [--output FOLDER]``.
 
-Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT and
-the layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``), ``pictures`` (those of
-docs/city.md; needs ``--output``).
+Parts: ``speed`` (seconds per picture on one core, memory), ``exactness`` (ground truth against itself, SIFT
+    and
+the layers), ``realism`` (statistics of views beside those of photos; needs ``--photos``), ``pictures`` (those
+of docs/city.md; needs ``--output``).
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ class Studio:
     def moving(self, view: Viewpoint, seed: int) -> Any:
         """Cars and people near a camera."""
         x, y, _ = view.position
-        return moving_mesh(self.city.plan, self.city.textures, seed, near=(x, y))
+        clear = [(x, y, 4.0)]
+        return moving_mesh(self.city.plan, self.city.textures, seed, near=(x, y), keep_clear=clear)
 
     def photo(self, view: Viewpoint, seed: int, light: Callable[..., Any] = daylight) -> View:
         """A photo with noise and moving things; everything depends on the seed."""
