@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from pipelines.common import (
     run_pipeline,
 )
 from pipelines.summary import (
+    command_of,
     evaluate_and_print,
     facts_of,
     finish_report,
@@ -163,37 +165,41 @@ def build_map(
     return sfm_dir, run.build_once("triangulation", sfm_dir, inputs, build, reference.num_images())
 
 
-def write_and_validate(
-    run: Run, layout: Layout, results: list[QueryResult], queries: list[Query]
-) -> tuple[Path, list[str]]:
-    """Write the submission and check it; returns the file and its problems."""
-    method = f"hloc_ext_{run.name}_{run.retrieval_conf['output']}"
-    path = run.outputs / submission_name(f"aachen_{layout.version}", method)
-    write_submission(path, results)
-    problems = validate_submission(path, [name for name, _ in queries])
-    if problems:
-        logger.warning("%s is not complete:\n%s", path, "\n".join(f"- {problem}" for problem in problems))
-    else:
-        print(f"Submission: {path} ({len(queries)} poses, valid)")
-    return path, problems
+@dataclass
+class Localization:
+    """What the stages make.
+
+    Attributes:
+        sfm_dir: folder of the map.
+        model: the map.
+        matches: match file of the queries with map images.
+        results: one per query, in the order of the lists.
+    """
+
+    sfm_dir: Path
+    model: pycolmap.Reconstruction
+    matches: Path
+    results: list[QueryResult]
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the pipeline."""
-    args = build_parser().parse_args(argv)
+def localize(
+    run: Run, layout: Layout, by_condition: Mapping[str, list[Query]], args: argparse.Namespace
+) -> Localization:
+    """Run all stages.
+
+    Args:
+        run: configurations and output folder.
+        layout: of the data set.
+        by_condition: queries of each list.
+        args: options of :func:`build_parser`; paths and configurations in it are not looked at.
+    """
     conf = estimator_conf(args)
-    layout = find_layout(args.dataset, args.version)
-    by_condition = read_queries(layout, args.limit)
     queries = [query for listed in by_condition.values() for query in listed]
-    query_names = [name for name, _ in queries]
-    truth = read_ground_truth(args.ground_truth, query_names) if args.ground_truth else None
-    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
-
     reference_dir, reference = reference_model(run, layout)
     map_names = list(registered_poses(reference))
     # All map images have poses and so are needed; an unreadable query is a failed one.
     run.extract(layout.images, map_names, "map", skip_unreadable=False)
-    readable_queries = run.extract(layout.images, query_names, "queries")
+    readable_queries = run.extract(layout.images, [name for name, _ in queries], "queries")
     sfm_dir, model = build_map(run, layout, reference_dir, reference, args)
     run.describe_map(sfm_dir, args.num_loc, conf)
     retrieval = run.retrieve(readable_queries, map_names, args.num_loc)
@@ -203,26 +209,79 @@ def main(argv: list[str] | None = None) -> None:
         queries,
         retrieval,
         matches,
-        run.outputs / f"results_{run.name}.txt",
+        run.outputs / f"results_{run.method}.txt",
         conf,
         covisibility_clustering=args.covisibility_clustering,
     )
-    submission, problems = write_and_validate(run, layout, results, queries)
+    return Localization(sfm_dir, model, matches, results)
 
-    data = ReportData(f"Aachen {args.version}", results=results, model=model, ground_truth=truth)
+
+def by_list(
+    results: Sequence[QueryResult], by_condition: Mapping[str, list[Query]]
+) -> dict[str, list[QueryResult]]:
+    """Results of the queries of each list."""
+    by_name = {result.name: result for result in results}
+    return {condition: [by_name[name] for name, _ in listed] for condition, listed in by_condition.items()}
+
+
+def write_and_validate(
+    run: Run, layout: Layout, results: list[QueryResult], names: list[str]
+) -> tuple[Path, list[str]]:
+    """Write the submission and check that it has the queries; returns the file and its problems."""
+    path = run.outputs / submission_name(f"aachen_{layout.version}", f"hloc_ext_{run.method}")
+    write_submission(path, results)
+    problems = validate_submission(path, names)
+    if problems:
+        logger.warning("%s is not complete:\n%s", path, "\n".join(f"- {problem}" for problem in problems))
+    else:
+        print(f"Submission: {path} ({len(names)} poses, valid)")
+    return path, problems
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the pipeline."""
+    args = build_parser().parse_args(argv)
+    layout = find_layout(args.dataset, args.version)
+    by_condition = read_queries(layout, args.limit)
+    names = [name for listed in by_condition.values() for name, _ in listed]
+    truth = read_ground_truth(args.ground_truth, names) if args.ground_truth else None
+    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
+    located = localize(run, layout, by_condition, args)
+    data = make_report(run, layout, by_condition, located, truth, args)
+    data.facts = facts_of(run, command_of(build_parser().prog, argv), estimator_conf(args), **data.facts)
+    finish_report(args.outputs / "report.html", data, run.log)
+
+
+def make_report(
+    run: Run,
+    layout: Layout,
+    by_condition: Mapping[str, list[Query]],
+    located: Localization,
+    truth: Mapping[str, pycolmap.Rigid3d] | None,
+    args: argparse.Namespace,
+) -> ReportData:
+    """Write the submission, evaluate the poses, and collect what the report shows.
+
+    Args:
+        run, layout, by_condition, args: as in :func:`localize`.
+        located: what that made.
+        truth: true poses, world→camera, or None.
+    """
+    results = located.results
+    names = [name for listed in by_condition.values() for name, _ in listed]
+    submission, problems = write_and_validate(run, layout, results, names)
+    data = ReportData(f"Aachen {layout.version}", results=results, model=located.model, ground_truth=truth)
     if truth is not None:
-        by_name = {result.name: result for result in results}
-        groups = {
-            condition: [by_name[name] for name, _ in listed] for condition, listed in by_condition.items()
-        }
-        data.evaluation = evaluate_and_print(groups, truth, args.thresholds, registered_poses(model))
-    localization_map = LocalizationMap.load(sfm_dir)
-    data.matches = match_pictures(run, layout.images, localization_map, matches, results, data.evaluation)
+        groups = by_list(results, by_condition)
+        data.evaluation = evaluate_and_print(groups, truth, args.thresholds, registered_poses(located.model))
+    localization_map = LocalizationMap.load(located.sfm_dir)
+    data.matches = match_pictures(
+        run, layout.images, localization_map, located.matches, results, data.evaluation
+    )
     counts = ", ".join(f"{len(listed)} {condition}" for condition, listed in by_condition.items())
     state = "; ".join(problems) or "valid"
-    facts = {"queries": counts, "submission": f"{submission.name} ({state})"}
-    data.facts = facts_of(run, build_parser().prog, argv, conf, **facts)
-    finish_report(args.outputs / "report.html", data, run.log)
+    data.facts = {"queries": counts, "submission": f"{submission.name} ({state})"}
+    return data
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -56,9 +56,21 @@ class Run:
 
     @classmethod
     def start(
-        cls, outputs: Path, features: str, matcher: str, retrieval: str, mask_dir: Path | None = None
+        cls,
+        outputs: Path,
+        features: str,
+        matcher: str,
+        retrieval: str,
+        mask_dir: Path | None = None,
+        log_name: str = "stages.json",
     ) -> Run:
         """Look the configurations up, ours or HLOC's, and create the output folder.
+
+        Args:
+            outputs: folder of all results.
+            features, matcher, retrieval: names of configurations.
+            mask_dir: folder of masks, or None.
+            log_name: file in `outputs` that keeps the costs: another for each of several runs there.
 
         Raises:
             InputError: an unknown configuration.
@@ -69,7 +81,7 @@ class Run:
         if mask_dir is not None and not mask_dir.is_dir():
             raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
         remove_leftovers(make_dir(outputs))
-        return cls(outputs, *confs, StageLog(outputs / "stages.json"), mask_dir)
+        return cls(outputs, *confs, StageLog(outputs / log_name), mask_dir)
 
     @property
     def is_dense(self) -> bool:
@@ -93,6 +105,11 @@ class Run:
         """Method in file names, for instance ``feats-sift_matches-NN-mutual-ratio.8``."""
         output = self.matcher_conf["output"]
         return output if self.is_dense else f"{self.feature_conf['output']}_{output}"
+
+    @property
+    def method(self) -> str:
+        """:attr:`name` and the retrieval: all that results depend on."""
+        return f"{self.name}_{self.retrieval_conf['output']}"
 
     def extract(
         self, image_dir: Path, names: Sequence[str], label: str, skip_unreadable: bool = True

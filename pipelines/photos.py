@@ -42,6 +42,7 @@ from pipelines.common import (
 )
 from pipelines.photo_folder import PhotoHeader, Photos, check_sizes, choose_camera_mode, find_photos
 from pipelines.summary import (
+    command_of,
     evaluate_and_print,
     facts_of,
     finish_report,
@@ -320,7 +321,7 @@ def main(argv: list[str] | None = None) -> None:
             run, photos.root, localization_map, matches, data.results, data.evaluation
         )
     facts = describe_photos(photos, {*map_names, *queries}, num_images)
-    data.facts = facts_of(run, build_parser().prog, argv, conf, **facts)
+    data.facts = facts_of(run, command_of(build_parser().prog, argv), conf, **facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
 

@@ -100,9 +100,20 @@ def match_pictures(
     evaluation: Evaluation | None,
 ) -> list[MatchPicture]:
     """Matches of the best, the median and the worst query with the map image that supports them most."""
+    return pictures_of(run, root, localization_map, matches, pick_queries(list(results), evaluation))
+
+
+def pictures_of(
+    run: Run,
+    root: Path,
+    localization_map: LocalizationMap,
+    matches: Path,
+    chosen: Mapping[str, QueryResult],
+) -> list[MatchPicture]:
+    """Matches of chosen queries, by label, with the map image that supports each most."""
     pictures = []
     with FeatureReader(run.features) as features, MatchReader(matches) as reader:
-        for label, result in pick_queries(list(results), evaluation).items():
+        for label, result in chosen.items():
             if result.name not in features:
                 continue  # an unreadable image: its result says so
             candidates = [
@@ -137,20 +148,22 @@ def _picture(
     return MatchPicture(title, root / result.name, root / map_name, points0, points1, inliers)
 
 
-def facts_of(
-    run: Run, program: str, argv: Sequence[str] | None, conf: EstimatorConf, **more: str
-) -> dict[str, str]:
+def command_of(program: str, argv: Sequence[str] | None) -> str:
+    """Command line of ``python -m …`` with its arguments, by default those of the process."""
+    return f"{program} {shlex.join(sys.argv[1:] if argv is None else argv)}"
+
+
+def facts_of(run: Run, command: str, conf: EstimatorConf, **more: str) -> dict[str, str]:
     """What a reader of the report must know to repeat the run.
 
     Args:
         run: configurations.
-        program: ``python -m …``.
-        argv: arguments; default those of the process.
+        command: see :func:`command_of`.
         conf: estimator.
         more: further facts.
     """
     return {
-        "command": f"{program} {shlex.join(sys.argv[1:] if argv is None else argv)}",
+        "command": command,
         "features": "-" if run.is_dense else run.feature_conf["output"],
         "matcher": run.matcher_conf["output"],
         "retrieval": run.retrieval_conf["output"],

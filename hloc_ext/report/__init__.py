@@ -1,15 +1,17 @@
 """The self-contained HTML page that every pipeline writes, and the record of its stages."""
 
-from .data import MatchPicture, ReportData, Scene, pick_queries
+from .data import MatchPicture, Picture, ReportData, Scene, Table, pick_queries
 from .page import write_report
 from .stages import StageLog, StageRecord
 
 __all__ = [
     "MatchPicture",
+    "Picture",
     "ReportData",
     "Scene",
     "StageLog",
     "StageRecord",
+    "Table",
     "pick_queries",
     "write_report",
 ]

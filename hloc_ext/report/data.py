@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,6 +67,38 @@ class MatchPicture:
 
 
 @dataclass
+class Picture:
+    """A picture of its own.
+
+    Attributes:
+        title: heading.
+        image: a file or an H×W×3 (RGB) or H×W uint8 array.
+        note: below the heading.
+    """
+
+    title: str
+    image: Path | np.ndarray
+    note: str = ""
+
+
+@dataclass
+class Table:
+    """A table of its own.
+
+    Attributes:
+        title: heading.
+        headers: of the columns; the first column names the rows.
+        rows: a number is written with three significant digits, None as a dash.
+        note: below the heading.
+    """
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str | float | None]]
+    note: str = ""
+
+
+@dataclass
 class ReportData:
     """Everything that a report shows; what is empty or None is left out.
 
@@ -79,6 +111,8 @@ class ReportData:
         evaluation: errors, where ground truth exists.
         ground_truth: true poses, world→camera, by name; those that are no queries are not shown.
         matches: pictures, in order.
+        pictures: further pictures, above all else.
+        tables: further tables, below the errors.
         unit: of length in the map, for instance ``m``.
     """
 
@@ -90,6 +124,8 @@ class ReportData:
     evaluation: Evaluation | None = None
     ground_truth: Mapping[str, pycolmap.Rigid3d] | None = None
     matches: list[MatchPicture] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     unit: str = "units"
 
 

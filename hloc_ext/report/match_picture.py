@@ -20,7 +20,13 @@ MAX_LINES = 120  # more hide the images
 SHIFT = 4  # fractional bits of the coordinates that OpenCV draws at
 
 
-def _load(image: Path | np.ndarray) -> np.ndarray:
+def load_picture(image: Path | np.ndarray) -> np.ndarray:
+    """Read a picture or check an array; returns H×W×3 uint8, RGB.
+
+    Raises:
+        InputError: an array of another type.
+        MissingInputError, CorruptFileError: the file cannot be read.
+    """
     if not isinstance(image, np.ndarray):
         return read_image(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
@@ -57,7 +63,7 @@ def draw_matches(picture: MatchPicture, max_width: int = 1000, max_lines: int = 
             f"Match picture '{picture.title}': {len(points[0])} and {len(points[1])} points and"
             f" {len(inliers)} inlier flags must be equal numbers."
         )
-    images = [_load(picture.image0), _load(picture.image1)]
+    images = [load_picture(picture.image0), load_picture(picture.image1)]
     aspects = sum(image.shape[1] / image.shape[0] for image in images)
     height = int(min((max_width - GAP) / aspects, *(image.shape[0] for image in images)))
     resized, placed, left = [], [], 0

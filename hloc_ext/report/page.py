@@ -18,8 +18,8 @@ from ..evaluation import Evaluation
 from ..formats.atomic import write_text
 from ..formats.results import QueryResult, Status
 from .charts import recall_figure
-from .data import MatchPicture, ReportData, Scene
-from .match_picture import MAX_LINES, draw_matches, jpeg_data_uri
+from .data import MatchPicture, Picture, ReportData, Scene, Table
+from .match_picture import MAX_LINES, draw_matches, jpeg_data_uri, load_picture
 from .scene3d import scene_figure
 from .stages import StageRecord
 
@@ -186,6 +186,31 @@ def _match_figure(picture: MatchPicture) -> str:
     )
 
 
+def _picture_section(picture: Picture) -> str:
+    source = jpeg_data_uri(load_picture(picture.image))
+    image = f'<img class="picture" src="{source}" alt="{escape(picture.title)}">'
+    return _section(picture.title, image, picture.note)
+
+
+def _table_section(table: Table) -> str:
+    numeric = [
+        any(isinstance(row[column], float | int) for row in table.rows)
+        for column in range(len(table.headers))
+    ]
+    rows = []
+    for row in table.rows:
+        cells = [f'<th scope="row">{escape(str(row[0]))}</th>']
+        for value, is_number in zip(row[1:], numeric[1:], strict=True):
+            if not is_number or isinstance(value, str):
+                kind = ' class="number"' if is_number else ""
+                cells.append(f"<td{kind}>{escape('–' if value is None else str(value))}</td>")
+            else:
+                cells.append(_cell(value, number(value)))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    headers = list(zip(table.headers, [False, *numeric[1:]], strict=True))
+    return _section(table.title, _table(headers, rows, table.title, sortable=True), table.note)
+
+
 class _Figures:
     """Collects plotly figures: a place on the page for each, and their data for its script."""
 
@@ -225,16 +250,17 @@ def render(run: ReportData) -> str:
         HTML that refers to nothing outside of itself.
 
     Raises:
-        InputError, MissingInputError, CorruptFileError: a match picture cannot be drawn.
+        InputError, MissingInputError, CorruptFileError: a picture cannot be drawn.
     """
     model = run.model
     scene = Scene.from_reconstruction(model) if isinstance(model, pycolmap.Reconstruction) else model
-    figures, sections = _Figures(), []
+    figures, sections = _Figures(), [_picture_section(picture) for picture in run.pictures]
     if scene is not None:
         figure, caption = scene_figure(scene, run.results, run.ground_truth, run.unit)
         sections.append(_section("Map and poses", figures.add(figure, "scene", "3-D view"), caption))
     if run.evaluation is not None:
         sections.append(_recall_section(run.evaluation, figures, run.unit))
+    sections += [_table_section(table) for table in run.tables]
     if run.results:
         note = "Click a heading to sort."
         sections.append(_section("Queries", _queries(run.results, run.evaluation, run.unit), note))
@@ -272,7 +298,7 @@ def write_report(path: Path, run: ReportData) -> Path:
         `path`.
 
     Raises:
-        InputError, MissingInputError, CorruptFileError: a match picture cannot be drawn.
+        InputError, MissingInputError, CorruptFileError: a picture cannot be drawn.
         DiskFullError, UnwritableError: the page cannot be written.
     """
     write_text(Path(path), render(run))

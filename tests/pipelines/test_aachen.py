@@ -21,9 +21,12 @@ from tests.aachen_dataset import QUERY_FOLDERS, pavilion_scene, synthetic_scene,
 from tests.pipelines.conftest import Page, errors, times
 from tests.pipelines.killing import kill_at_random, stage_names
 
-METHOD = "hloc_ext_feats-sift_matches-NN-mutual-ratio.8_global-feats-vlad-rootsift"
-SUBMISSIONS = {"v1.0": f"Aachen_eval_{METHOD}.txt", "v1.1": f"Aachen_v1_1_eval_{METHOD}.txt"}
-RESULTS = "results_feats-sift_matches-NN-mutual-ratio.8.txt"
+METHOD = "feats-sift_matches-NN-mutual-ratio.8_global-feats-vlad-rootsift"
+SUBMISSIONS = {
+    version: f"{start}_eval_hloc_ext_{METHOD}.txt"
+    for version, start in (("v1.0", "Aachen"), ("v1.1", "Aachen_v1_1"))
+}
+RESULTS = f"results_{METHOD}.txt"
 SFM = "sfm_feats-sift_matches-NN-mutual-ratio.8"
 
 

@@ -20,6 +20,7 @@ map photo and turned by at most 25 degrees against it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 import pycolmap
 
 from ...formats import aachen
@@ -57,7 +59,7 @@ CLEARANCE = 2.5
 GROUND_TRUTH = "ground_truth"
 
 # First words of the seeds of what this module draws.
-_DAY, _NIGHT, _MOMENT, _SENSOR = 581, 582, 583, 584
+_DAY, _NIGHT, _MOMENT, _SENSOR, _ABOVE = 581, 582, 583, 584, 585
 
 
 def _camera(width: int, height: int, focal_length: float, distortion: float) -> pycolmap.Camera:
@@ -157,6 +159,24 @@ def list_photos(size: str) -> list[Photo]:
             name = f"{folder}/IMG_{taken:%Y%m%d_%H%M%S}.jpg"
             photos.append(Photo(name, condition, camera, photos[-1].moment + 1))
     return photos
+
+
+def ortho_picture(
+    size: str, seed: int, bounds: tuple[float, float, float, float], pixel_size: float
+) -> npt.NDArray[np.uint8]:
+    """The city of a data set from above, by day, (H, W, 3), RGB, north up.
+
+    Args:
+        size, seed: of the data set.
+        bounds: (min x, min y, max x, max y), metres in the scene frame.
+        pixel_size: metres.
+    """
+    place = Place(SIZES[size][0], seed, CRS, ORIGIN)
+    rng = np.random.default_rng([seed, _ABOVE])
+    center = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
+    radius = math.dist(bounds[:2], bounds[2:]) / 2
+    traffic = place.traffic(int(rng.integers(2**31)), near=center, radius=radius)
+    return views.ortho(place.renderer, bounds, pixel_size, light.daylight(rng), moving=traffic).rgb
 
 
 class _Studio:

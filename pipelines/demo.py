@@ -1,0 +1,261 @@
+"""The main job on a procedural city with exact ground truth: photos, map, localized queries, report.
+
+``python -m pipelines.demo --outputs outputs/demo``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import torch
+
+from hloc_ext.errors import MissingInputError
+from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
+from hloc_ext.formats.colmap import projection_centers
+from hloc_ext.formats.images import read_image
+from hloc_ext.localization_map import LocalizationMap
+from hloc_ext.pretrained import WEIGHTS, checkpoint_path
+from hloc_ext.report import Picture, ReportData, Table, pick_queries
+from hloc_ext.report.match_picture import draw_matches
+from pipelines import aachen, demo_pictures
+from pipelines.common import Run, estimator_conf, run_pipeline
+from pipelines.summary import command_of, facts_of, finish_report, pictures_of, read_ground_truth
+
+#: Pairs per map photo, and map photos to match a query with.
+NUM_COVIS, NUM_LOC = 10, 10
+#: Pixels of the overview are this large, metres; of larger cities larger.
+PIXEL_SIZE = 0.08
+#: Land around the cameras in the overview, metres.
+MARGIN = 22.0
+#: The overview has at most so many pixels in a row or column.
+MAX_PIXELS = 1600
+#: Photos of each condition that the report shows.
+NUM_SHOWN = 4
+#: Match pictures that are files, too, by the begin of their titles.
+SHOWN_MATCHES = {"day, median": "matches_day.png", "night, best": "matches_night.png"}
+
+
+@dataclass(frozen=True)
+class Method:
+    """Configurations to compare.
+
+    Attributes:
+        features, matcher, retrieval: names of configurations; a semi-dense matcher needs no features.
+        weights: files of public weights that they need, keys of :data:`hloc_ext.pretrained.WEIGHTS`.
+    """
+
+    features: str
+    matcher: str
+    retrieval: str = "vlad-rootsift"
+    weights: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """For tables and messages."""
+        return f"{self.features} + {self.matcher}" if self.features else self.matcher
+
+    @property
+    def obstacle(self) -> str:
+        """Why this is left out; nothing is downloaded here. Empty: it is not."""
+        missing = [name for name in self.weights if not checkpoint_path(WEIGHTS[name]).exists()]
+        if missing:
+            return f"no weights on this machine ({', '.join(missing)})"
+        if self.weights and not torch.cuda.is_available():
+            return "takes long without a GPU; run it with pipelines.aachen"
+        return ""
+
+
+#: The report is that of the first one.
+METHODS = (
+    Method("sift", "NN-ratio"),
+    Method("sift", "NN-mutual"),
+    Method("sift", "NN-ratio", "vlad-rootsift-fit"),
+    Method("sift-colmap", "NN-ratio"),
+    Method("disk", "NN-mutual", weights=("disk-depth",)),
+    Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk")),
+    Method("aliked-n16", "aliked+lightglue", weights=("aliked-n16", "lightglue-aliked")),
+    Method("xfeat", "NN-mutual", weights=("xfeat",)),
+    Method("", "loftr", weights=("loftr-outdoor",)),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every method is run on.
+
+    Attributes:
+        outputs: folder of all results.
+        layout: of the data set.
+        queries: by condition.
+        truth: true poses of all photos, world→camera.
+        args: options of ``pipelines.aachen``.
+    """
+
+    outputs: Path
+    layout: aachen.Layout
+    queries: Mapping[str, list[aachen.Query]]
+    truth: Mapping[str, pycolmap.Rigid3d]
+    args: argparse.Namespace
+
+    @classmethod
+    def of(cls, outputs: Path, dataset: Path, seed: int) -> Job:
+        """The job on the data set of the city."""
+        options = ["--dataset", dataset, "--outputs", outputs, "--num_covis", NUM_COVIS, "--num_loc", NUM_LOC]
+        args = aachen.build_parser().parse_args([str(option) for option in (*options, "--seed", seed)])
+        layout = aachen.find_layout(dataset, args.version)
+        queries = aachen.read_queries(layout, None)
+        names = [name for listed in queries.values() for name, _ in listed]
+        return cls(outputs, layout, queries, read_ground_truth(dataset / "ground_truth", names), args)
+
+    def start(self, method: Method, log_name: str) -> Run:
+        """A run of a method."""
+        features = method.features or METHODS[0].features
+        return Run.start(self.outputs, features, method.matcher, method.retrieval, log_name=log_name)
+
+
+def make_dataset(outputs: Path, size: str, seed: int) -> Path:
+    """Photos of the city in Aachen's layout, unless they exist; returns their folder.
+
+    Raises:
+        MissingInputError: the extra ``city`` is not installed.
+    """
+    try:
+        from hloc_ext.city.generate import generate
+    except ImportError as error:
+        raise MissingInputError(
+            f"The city needs what is not installed ({error}): pip install 'hloc_ext[city]'"
+        ) from error
+    dataset = outputs / "city"
+    generate("aachen", size, seed, dataset, workers=len(os.sched_getaffinity(0)))
+    return dataset
+
+
+def compare(job: Job, methods: Sequence[Method]) -> Table:
+    """Run methods side by side; print and return their recalls, and why which are left out.
+
+    Features and matches that several methods use are computed once.
+    """
+    rows: list[list[str | float | None]] = []
+    printed: dict[str, Evaluation] = {}
+    left_out: dict[str, str] = {}
+    for number, method in enumerate(methods):
+        if method.obstacle:
+            left_out[method.label] = method.obstacle
+            continue
+        run = job.start(method, f"stages_{number}.json")
+        located = aachen.localize(run, job.layout, job.queries, job.args)
+        evaluations = {
+            condition: evaluate(results, job.truth, job.args.thresholds)
+            for condition, results in aachen.by_list(located.results, job.queries).items()
+        }
+        printed |= {f"{method.label}, {method.retrieval}: {c}": e for c, e in evaluations.items()}
+        recalls = [100 * recall for evaluation in evaluations.values() for recall in evaluation.recall]
+        medians = [evaluation.medians[0] for evaluation in evaluations.values()]
+        matching = next(record for record in run.log.records if record.name == "matches, queries")
+        speed = 1000 * matching.seconds / matching.count if matching.count else None
+        rows.append([method.label, method.retrieval, *recalls, *medians, speed])
+    print(format_table(printed))
+    for label, reason in left_out.items():
+        print(f"left out: {label}: {reason}")
+    limits = [f"{position:g} m, {rotation:g}°" for position, rotation in job.args.thresholds]
+    headers = ["features + matcher", "retrieval"]
+    headers += [f"{condition}: % within {limit}" for condition in job.queries for limit in limits]
+    headers += [f"{condition}: median (m)" for condition in job.queries] + ["matching (ms per pair)"]
+    note = "All answers count, fallback poses too."
+    if left_out:
+        note += f" Left out: {'; '.join(f'{label}: {reason}' for label, reason in left_out.items())}."
+    return Table("Methods side by side", headers, rows, note)
+
+
+def draw_overview(job: Job, size: str, seed: int, evaluation: Evaluation) -> Picture:
+    """The city from above with the cameras, as ``overview.png``."""
+    from hloc_ext.city.datasets.aachen import ortho_picture
+
+    queries = {name: job.truth[name] for listed in job.queries.values() for name, _ in listed}
+    map_poses = {name: pose for name, pose in job.truth.items() if name not in queries}
+    centers = projection_centers({**map_poses, **queries})[:, :2]
+    low, high = centers.min(axis=0) - MARGIN, centers.max(axis=0) + MARGIN
+    pixel_size = max(PIXEL_SIZE, float((high - low).max()) / MAX_PIXELS)
+    path = job.outputs / "city" / "from_above.png"
+    if not path.exists():
+        picture = ortho_picture(size, seed, (low[0], low[1], high[0], high[1]), pixel_size)
+        demo_pictures.save(path, picture)
+    background = demo_pictures.Background(read_image(path), (float(low[0]), float(high[1])), pixel_size)
+    image = demo_pictures.overview(background, map_poses, queries, evaluation.errors, evaluation.thresholds)
+    demo_pictures.save(job.outputs / "overview.png", image)
+    note = "Seen from above, with the true places of the cameras."
+    return Picture("The city", job.outputs / "overview.png", note)
+
+
+def draw_photos(job: Job) -> Picture:
+    """Some photos of the map and of each condition, as ``photos.png``."""
+    groups = {name: [query for query, _ in listed] for name, listed in job.queries.items()}
+    queries = {name for listed in groups.values() for name in listed}
+    groups = {"map": [name for name in job.truth if name not in queries], **groups}
+    shown = []
+    for names in groups.values():
+        count = min(NUM_SHOWN, len(names))
+        shown += [names[i] for i in np.linspace(0, len(names) - 1, count).round().astype(int)]
+    image = demo_pictures.contact_sheet(job.layout.images, shown, columns=NUM_SHOWN)
+    demo_pictures.save(job.outputs / "photos.png", image)
+    return Picture("Photos", job.outputs / "photos.png", "Rows: map, then queries by day and by night.")
+
+
+def make_report(job: Job, command: str, size: str, seed: int) -> tuple[Run, ReportData]:
+    """Run the first method as ``pipelines.aachen`` does, and draw its pictures."""
+    run = job.start(METHODS[0], "stages.json")
+    located = aachen.localize(run, job.layout, job.queries, job.args)
+    data = aachen.make_report(run, job.layout, job.queries, located, job.truth, job.args)
+    assert data.evaluation is not None
+    data.title, data.unit = "A procedural city, localized", "m"
+    data.facts = facts_of(run, command, estimator_conf(job.args), city=f"{size}, seed {seed}", **data.facts)
+    data.pictures = [draw_overview(job, size, seed, data.evaluation), draw_photos(job)]
+    results = aachen.by_list(located.results, job.queries)
+    chosen = {
+        f"{condition}, {label}": result
+        for condition, group in results.items()
+        for label, result in pick_queries(group, data.evaluation).items()
+    }
+    localization_map = LocalizationMap.load(located.sfm_dir)
+    data.matches = pictures_of(run, job.layout.images, localization_map, located.matches, chosen)
+    for label, file in SHOWN_MATCHES.items():
+        for picture in data.matches:
+            if picture.title.startswith(label):
+                demo_pictures.save(job.outputs / file, draw_matches(picture, max_width=1600))
+    errors = {name: [data.evaluation.errors[r.name] for r in group] for name, group in results.items()}
+    demo_pictures.save(
+        job.outputs / "errors.png", demo_pictures.error_chart(errors, data.evaluation.thresholds)
+    )
+    return run, data
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the demo."""
+    args = build_parser().parse_args(argv)
+    dataset = make_dataset(args.outputs, args.size, args.seed)
+    job = Job.of(args.outputs, dataset, args.seed)
+    run, data = make_report(job, command_of(build_parser().prog, argv), args.size, args.seed)
+    if not args.quick:
+        data.tables = [compare(job, METHODS)]
+    finish_report(args.outputs / "report.html", data, run.log)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line of the demo."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.demo", description=__doc__)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs/demo"), help="folder of all results")
+    parser.add_argument("--size", choices=["small", "medium", "large"], default="small")
+    parser.add_argument("--seed", type=int, default=1, help="another number, another city (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="no comparison of methods")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(run_pipeline(main))
