@@ -14,9 +14,8 @@ Grid north is at the centre column of the panoramas, azimuth grows to the right,
 middle. The panorama was taken at the centre of its tile, 2.5 m over the road. A pixel of a tile is that of
 zoom level 20, 156543.03392 m * cos(latitude) / 2^20. The test places lie in the north of the city, those for
 training in the south; tiles near the border between them overlap. Satellite and street pictures show
-different days.
-In the medium and large sizes panoramas
-are drawn with three quarters of their pixels in each direction, and enlarged.
+different days. In the medium and large sizes panoramas are drawn with three quarters of their pixels in each
+direction, and enlarged.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def paint(labels: Labels, buildings: npt.NDArray[np.int32], rng: np.random.Gener
     picture = np.zeros((*shape, 3), np.float32)
     weight = np.zeros(shape, np.float32)
     softness = rng.uniform(0.8, 1.4)
-    mood = np.exp(rng.normal(0, 0.10) + rng.normal(0, 0.04, 3))
+    mood = np.exp(rng.normal(0, 0.10) + rng.normal(0, 0.025, 3))
     for label in [*_COLORS, Label.BUILDING]:
         mask = cv2.GaussianBlur((labels == label).astype(np.float32), (0, 0), softness)
         if not mask.any():
@@ -86,8 +86,8 @@ def _texture(label: Label, shape: tuple[int, int], rng: np.random.Generator) -> 
     ).astype(np.float32)
     coarse, middle, fine = (_noise(shape, size, rng) for size in (24, 6, 1.6))
     if label is Label.VEGETATION:
-        crowns = _relief(0.6 * _noise(shape, 8, rng) + 0.4 * middle, rng)
-        value = 1 + 0.25 * coarse + 0.30 * crowns + 0.07 * fine
+        crowns = _relief(0.6 * _noise(shape, 8, rng) + 0.4 * middle, rng, 7.0)
+        value = 1 + 0.14 * coarse + 0.32 * crowns + 0.08 * fine
     elif label is Label.CROSSING:
         angle = rng.uniform(0, math.pi)
         rows, columns = np.indices(shape, np.float32)

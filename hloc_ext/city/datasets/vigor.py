@@ -17,9 +17,8 @@ SanFrancisco and 0.100817 m in Seattle.
 
 The cities have the names and latitudes of VIGOR's but nothing else of them: each is an invented one, and
 stands on the central meridian of its UTM zone, so that grid north is true north (to 0.01 degrees). Satellite
-and street pictures show different days.
-In the medium and large sizes panoramas are drawn in
-1280 x 640 pixels and enlarged.
+and street pictures show different days. In the medium and large sizes panoramas are drawn in 1280 x 640
+pixels and enlarged.
 """
 
 from __future__ import annotations
