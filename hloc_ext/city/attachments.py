@@ -18,7 +18,7 @@ def add_balconies(surfaces: Surfaces, facade: Facade, style: Style, rng: np.rand
     """Add slabs and railings: bars, or panels."""
     solid = rng.random() < (0.6 if style.character in ("modern", "office") else 0.15)
     panel = style.second if rng.random() < 0.6 else Material(one(rng, surfaces.textures, "panel"))
-    pitch = rng.uniform(0.13, 0.18)
+    pitch = rng.uniform(0.15, 0.22)
     for balcony in facade.balconies:
         _add_balcony(surfaces, facade, style, balcony, panel if solid else None, pitch)
 
@@ -189,19 +189,26 @@ def _add_drainpipes(
     surfaces: Surfaces, facade: Facade, style: Style, rng: np.random.Generator, eaves: float
 ) -> None:
     """Pipes near one or both ends of the wall, from the eaves to the ground."""
+    chance = 0.55 if facade.face == "street" else 0.3
     for at_left in (True, False):
         s = rng.uniform(0.12, 0.25) if at_left else facade.length - rng.uniform(0.22, 0.35)
         low, high = 0.1, eaves - 0.1
-        if rng.random() < 0.55 and facade.is_free(s, s + 0.1, low, high, 0.02):
+        if rng.random() < chance and facade.is_free(s, s + 0.1, low, high, 0.02):
             ring = np.array([(0.02, 0.06), (0.0, 0.115), (0.05, 0.16), (0.1, 0.115), (0.08, 0.06)])
             top = np.column_stack([ring[:, 0] + s, ring[:, 1], np.full(5, high)])
             bottom = np.column_stack([top[:, :2], np.full(5, low)])
             quads = np.stack([top[:-1], top[1:], bottom[1:], bottom[:-1]], axis=1)
             surfaces.quads(facade.frame, quads, style.metal.texture, style.metal.tint)
-            for z in np.arange(1.8, high, 2.4):
-                surfaces.box(
-                    facade.frame, (s - 0.02, 0.0, z), (s + 0.12, 0.17, z + 0.04), style.metal.shaded(0.8)
-                )
+            z = np.arange(1.8, high, 2.4)
+            lower = np.stack([np.full(len(z), s - 0.02), np.full(len(z), 0.0), z], axis=1)
+            surfaces.prisms(
+                facade.frame,
+                lower,
+                lower + np.array([0.14, 0.17, 0.04]),
+                style.metal.texture,
+                style.metal.shaded(0.8).tint,
+                faces=("front", "bottom"),
+            )
 
 
 def _add_posters(surfaces: Surfaces, facade: Facade, rng: np.random.Generator) -> None:

@@ -8,11 +8,13 @@ import numpy.typing as npt
 from .facade_layout import Facade, Floats, Opening
 from .facade_style import VIVID, Style, colored, one, varied
 from .mesh import FIT
-from .surfaces import Frame, Material, Surfaces
+from .surfaces import OPEN_FACES, Frame, Material, Surfaces
 from .textures import TextureSet
 
 #: A picture mirrored left to right.
 _MIRRORED = FIT[[1, 0, 3, 2]]
+#: Above this height small things have fewer faces.
+_NEAR = 7.5
 _WINDOWS = ("window", "wide", "french")
 
 
@@ -31,7 +33,7 @@ def add_openings(surfaces: Surfaces, facade: Facade, style: Style, rng: np.rando
     _add_reveals(surfaces, frame, rects, recess, reveal)
     _add_panes(surfaces, facade, style, rng, kinds, rects, recess)
     windows = rects[is_window]
-    if facade.face == "street" or style.character in ("cottage", "historic"):
+    if facade.face == "street" or style.character == "cottage":
         raised = windows[kinds[is_window] != "french"]
         _add_sills(surfaces, frame, style, raised)
     if facade.face == "street":
@@ -121,7 +123,21 @@ def _add_sills(surfaces: Surfaces, frame: Frame, style: Style, rects: Floats) ->
     lower = np.stack([left - 0.07, depth, low - 0.07], axis=1)
     upper = np.stack([right + 0.07, depth + style.sill_depth, low - 0.005], axis=1)
     material = style.metal if style.character in ("modern", "office") else style.accent
-    surfaces.prisms(frame, lower, upper, material.texture, material.tint)
+    _add_slabs(surfaces, frame, lower, upper, material, ("front", "top", "bottom"))
+
+
+def _add_slabs(
+    surfaces: Surfaces,
+    frame: Frame,
+    lower: Floats,
+    upper: Floats,
+    material: Material,
+    far_faces: tuple[str, ...],
+) -> None:
+    """Boxes; of those far above the street only some faces."""
+    near = lower[:, 2] < _NEAR
+    for chosen, faces in ((near, OPEN_FACES), (~near, far_faces)):
+        surfaces.prisms(frame, lower[chosen], upper[chosen], material.texture, material.tint, faces=faces)
 
 
 def _add_surrounds(surfaces: Surfaces, frame: Frame, style: Style, rects: Floats) -> None:
@@ -129,40 +145,25 @@ def _add_surrounds(surfaces: Surfaces, frame: Frame, style: Style, rects: Floats
     if style.surround == "none" or not len(rects):
         return
     left, right, low, high, depth = rects.T
-    texture, tint = style.accent.texture, style.accent.tint
     width = min(max(0.12 * style.window_width, 0.1), 0.2)
     reach = 0.035
     over = width if style.surround != "lintel" else 0.14
-    lintel_height = min(width * 1.2, 0.26)
-    surfaces.prisms(
-        frame,
-        np.stack([left - over, depth, high], axis=1),
-        np.stack([right + over, depth + reach, high + lintel_height], axis=1),
-        texture,
-        tint,
-    )
+    top = high + min(width * 1.2, 0.26)
+    lower = np.stack([left - over, depth, high], axis=1)
+    upper = np.stack([right + over, depth + reach, top], axis=1)
+    _add_slabs(surfaces, frame, lower, upper, style.accent, ("front", "bottom"))
     if style.surround == "lintel":
         return
     for start, end in ((left - width, left), (right, right + width)):
-        surfaces.prisms(
-            frame,
-            np.stack([start, depth, low - 0.005], axis=1),
-            np.stack([end, depth + reach, high], axis=1),
-            texture,
-            tint,
-            faces=("front", "left", "right"),
-        )
+        lower = np.stack([start, depth, low - 0.005], axis=1)
+        upper = np.stack([end, depth + reach, high], axis=1)
+        _add_slabs(surfaces, frame, lower, upper, style.accent, ("front",))
     if style.surround == "frame":
         return
-    top = high + lintel_height
     ledge = 0.14
-    surfaces.prisms(
-        frame,
-        np.stack([left - width - 0.06, depth, top], axis=1),
-        np.stack([right + width + 0.06, depth + ledge, top + 0.07], axis=1),
-        texture,
-        tint,
-    )
+    lower = np.stack([left - width - 0.06, depth, top], axis=1)
+    upper = np.stack([right + width + 0.06, depth + ledge, top + 0.07], axis=1)
+    _add_slabs(surfaces, frame, lower, upper, style.accent, ("front", "top", "bottom"))
     if style.surround == "pediment":
         _add_pediments(surfaces, frame, style, rects, width + 0.06, top + 0.07, ledge)
 

@@ -9,7 +9,7 @@ from .facade_style import Style, one, wall_material
 from .mesh import FIT
 from .plan import Building
 from .roof_shapes import Envelope, Floats
-from .surfaces import Frame, Material, Surfaces
+from .surfaces import SCENE, Frame, Material, Surfaces
 
 _SIDES = ("front", "back", "left", "right", "top")
 
@@ -103,22 +103,16 @@ def add_flat_clutter(
 def _add_pipe(
     surfaces: Surfaces, point: Floats, radius: float, low: float, high: float, material: Material
 ) -> None:
-    """An upright pipe with six sides and a wider cap."""
-    angle = np.arange(6) * np.pi / 3
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    following = np.roll(circle, -1, axis=0)
-    frame = Frame(point, np.array([1.0, 0.0]), np.array([0.0, 1.0]))
-    quads = np.empty((12, 4, 3))
-    for k, (r, a, b) in enumerate(((radius, low, high), (1.5 * radius, high - 0.12, high))):
-        part = quads[6 * k : 6 * k + 6]
-        part[:, [0, 3], :2], part[:, 1:3, :2] = r * circle[:, None], r * following[:, None]
-        part[:, :2, 2], part[:, 2:, 2] = b, a
-    surfaces.quads(frame, quads, material.texture, material.tint)
-    cap = np.zeros((4, 3, 3))
-    cap[:, 0, :2], cap[:, 1, :2], cap[:, 2, :2] = circle[0], circle[1:5], circle[2:6]
-    cap *= 1.5 * radius
-    cap[..., 2] = high
-    surfaces.triangles(frame, cap, material.texture, material.shaded(0.7).tint)
+    """An upright pipe with five sides and a cap."""
+    angle = np.arange(5) * 0.4 * np.pi
+    circle = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1) + point
+    quads = np.empty((5, 4, 3))
+    quads[:, [0, 3], :2], quads[:, 1:3, :2] = circle[:, None], np.roll(circle, -1, axis=0)[:, None]
+    quads[:, :2, 2], quads[:, 2:, 2] = high, low
+    surfaces.quads(SCENE, quads, material.texture, material.tint)
+    cap = np.full((3, 3, 3), high)
+    cap[:, 0, :2], cap[:, 1, :2], cap[:, 2, :2] = circle[0], circle[1:4], circle[2:5]
+    surfaces.triangles(SCENE, cap, material.texture, material.shaded(0.5).tint)
 
 
 def _add_solar_rows(
@@ -214,12 +208,11 @@ def add_roof_windows(
                 continue
             corners = np.concatenate([plan, planes[:, i : i + 1]], axis=1)
             middle = corners.mean(axis=0)
-            frame = Frame(np.zeros(2), np.array([1.0, 0.0]), np.array([0.0, 1.0]))
             if not solar:
                 rim = middle + (corners - middle) * 1.14
-                surfaces.quads(frame, rim[None] + np.array([0, 0, 0.05]), metal.texture, metal.tint)
+                surfaces.quads(SCENE, rim[None] + np.array([0, 0, 0.05]), metal.texture, metal.tint)
             tint = (70, 84, 130) if solar else (200, 210, 220)
-            surfaces.quads(frame, corners[None] + np.array([0, 0, 0.09]), glass, tint, uv=FIT)
+            surfaces.quads(SCENE, corners[None] + np.array([0, 0, 0.09]), glass, tint, uv=FIT)
 
 
 def add_dormers(
