@@ -42,9 +42,7 @@ def building_mesh(building: Building, textures: TextureSet, seed: int) -> Mesh:
     roof = plan_roof(rng, building)
     ring = np.asarray(building.footprint.exterior.coords)[:-1, :2]
     mitres = corner_mitres(ring, building.faces)
-    levels = np.array(
-        [BASE, *(building.ground_height + k * building.floor_height for k in range(building.floors))]
-    )
+    levels = storey_levels(building)
     if roof.parapet:
         levels = np.append(levels, building.eaves + roof.parapet)
     entrance = main_edge(ring, building.faces)
@@ -62,6 +60,13 @@ def building_mesh(building: Building, textures: TextureSet, seed: int) -> Mesh:
         _add_facade(surfaces, facade, style, rng, building.eaves, roof.overhang)
     add_roof(surfaces, rng, building, roof, style)
     return surfaces.build()
+
+
+def storey_levels(building: Building) -> Floats:
+    """Heights between rows of windows, from below the ground to the eaves; high ground floors have two."""
+    upper = building.ground_height + building.floor_height * np.arange(building.floors)
+    gallery = [0.5 * building.ground_height] if building.ground_height > 6 else []
+    return np.array([BASE, *gallery, *upper])
 
 
 def main_edge(ring: Floats, faces: tuple[str, ...]) -> int:

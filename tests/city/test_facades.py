@@ -8,8 +8,16 @@ import shapely
 
 from hloc_ext.city.facade_layout import make_facade
 from hloc_ext.city.facade_style import colored, make_style
-from hloc_ext.city.facades import FIRST_BUILDING_ID, building_mesh, buildings_mesh, corner_mitres, main_edge
+from hloc_ext.city.facades import (
+    FIRST_BUILDING_ID,
+    building_mesh,
+    buildings_mesh,
+    corner_mitres,
+    main_edge,
+    storey_levels,
+)
 from hloc_ext.city.labels import Label
+from hloc_ext.city.plan import Building
 from hloc_ext.city.pyramids import srgb_to_linear
 from hloc_ext.city.surfaces import Frame, Material, Surfaces
 from hloc_ext.city.textures import Texture, TextureSet
@@ -156,6 +164,12 @@ def test_corners_and_main_edge() -> None:
     assert inner == pytest.approx([1, 1, 1, -1, 1, 1])
     assert main_edge(ring, ("party", "street", "yard", "street")) == 1
     assert main_edge(ring, ("party", "yard", "yard", "party")) == 2
+
+
+def test_levels_of_storeys() -> None:
+    assert storey_levels(house(floors=3)) == pytest.approx([-0.1, 3.9, 7.0, 10.1])
+    church = Building(0, SQUARE, 1, 3.5, 10.0, "gable", "civic", ("street",) * 4)
+    assert storey_levels(church) == pytest.approx([-0.1, 5.0, 10.0])
 
 
 def test_colored_material_has_the_wanted_mean() -> None:
