@@ -230,7 +230,7 @@ def make_style(rng: np.random.Generator, textures: TextureSet, building: Buildin
         recess=uniform(0.12, 0.25),
         sill_depth=uniform(0.04, 0.14) if rng.random() < 0.85 else 0.0,
         surround=pick(rng, surrounds),
-        cornice=uniform(0.2, 0.6) if old else (uniform(0.08, 0.3) if rng.random() < 0.5 else 0.0),
+        cornice=uniform(0.12, 0.26) if old else (uniform(0.06, 0.18) if rng.random() < 0.5 else 0.0),
         string_courses=pick(
             rng,
             {"none": 0.12, "ground": 0.43, "all": 0.45}

@@ -47,7 +47,7 @@ def plan_roof(rng: np.random.Generator, building: Building) -> Roof:
     slope = float(rng.uniform(0.6, 1.05) if building.use == "house" else rng.uniform(0.4, 0.85))
     if building.use == "industrial":
         slope *= 0.5
-    overhang = float(rng.uniform(0.22, 0.4))
+    overhang = float(rng.uniform(0.12, 0.24))
     inset = float(rng.uniform(0.9, 1.5))
     sloping = convex and (
         building.roof == "gable"
@@ -56,7 +56,7 @@ def plan_roof(rng: np.random.Generator, building: Building) -> Roof:
     if sloping and offset_ring(ring, np.where(free, overhang, 0.0)) is not None:
         return Roof(building.roof, overhang=overhang, slope=slope)
     if building.roof == "mansard" and offset_ring(ring, np.where(free, -inset, 0.0)) is not None:
-        return Roof("mansard", overhang=0.25, slope=float(rng.uniform(1.7, 2.6)), inset=inset)
+        return Roof("mansard", overhang=0.16, slope=float(rng.uniform(1.7, 2.6)), inset=inset)
     return Roof("flat", parapet=parapet)
 
 

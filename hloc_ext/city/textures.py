@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -97,12 +98,22 @@ class TextureSet:
     weathering: npt.NDArray[np.uint8] = field(default_factory=lambda: np.full((2048, 2048), 128, np.uint8))
     clouds: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((1024, 1024), np.uint8))
 
+    @cached_property
+    def _groups(self) -> dict[str, list[int]]:
+        groups: dict[str, list[int]] = {}
+        for index, texture in enumerate(self.textures):
+            groups.setdefault(texture.group, []).append(index)
+        return groups
+
     def group(self, name: str) -> list[int]:
-        """Indices of the pictures of a group, at least one."""
-        indices = [i for i, texture in enumerate(self.textures) if texture.group == name]
-        if not indices:
+        """Indices of the pictures of a group, at least one.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if name not in self._groups:
             raise KeyError(f"no texture of the group '{name}'")
-        return indices
+        return self._groups[name]
 
     def size(self, index: int) -> tuple[float, float]:
         """Metres that a picture covers, (width, height)."""
