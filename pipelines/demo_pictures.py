@@ -214,7 +214,7 @@ class _Panel:
         limits: Sequence[float],
     ) -> None:
         self._draw, self._values, self._limits = draw, values, limits
-        self._box = (left + 62, 30, left + width - 62, height - 92)
+        self._box = (left + 62, 46, left + width - 62, height - 92)
         finite = [v[np.isfinite(v) & (v > 0)] for v in values.values()]
         known = np.concatenate([*finite, np.asarray(limits)])
         low, high = np.floor(np.log10(known.min()) * 2) / 2, np.ceil(np.log10(known.max()) * 2) / 2
@@ -278,14 +278,15 @@ class _Panel:
         for count in sorted({0, most // 2, most}):
             _, y = self._at(self._range[0], count / most * 0.94)
             self._text(left - 8, y, str(count), "rm", 12, _GREY)
-        self._text(left - 8, top - 10, "queries", "mm", 12, _GREY)
+        self._text(left - 8, top - 28, "queries (bars)", "lm", 12, _GREY)
+        self._text(self._box[2] + 40, top - 28, "share below (lines)", "rm", 12, _GREY)
 
     def _names(self) -> None:
         x, y = float(self._box[0]), self._box[3] + 68
         for name, values in self._values.items():
             color = _CONDITION_COLORS.get(name, _OTHER_COLOR)
             self._line([(x, y), (x + 24, y)], color, 3)
-            text = f"{name} ({len(values)}): bars number, line share below"
+            text = f"{name} ({len(values)})"
             self._text(x + 30, y, text, "lm", 12, _INK)
             x += 36 + _font(12).getlength(text) + 14
 

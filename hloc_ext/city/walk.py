@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +20,8 @@ Floats = npt.NDArray[np.float64]
 
 #: Nothing is nearer to a camera than this, metres.
 CLEARANCE = 1.5
-#: Most metres between two photos of a walk.
-STEP = 5.0
+#: Most and least metres between two photos of a walk.
+STEP, SHORTEST_STEP = 5.0, 1.5
 #: A query is at most so far from a map photo (metres), and turned so far against it (degrees).
 QUERY_DISTANCE, QUERY_TURN = 3.0, 25.0
 
@@ -43,7 +44,7 @@ _FACADES_NEEDED = 0.3
 #: Distance of the path from the kerb, in the order of preference, metres.
 _FROM_KERB = (1.0, 0.7, 1.4, 1.9, 2.5, -0.6)
 #: Nothing is photographed this near to the end of the city, metres.
-_BORDER = 12.0
+_BORDER = 25.0
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
     plan = surroundings.plan
     blocks = shapely.get_parts(shapely.box(*plan.bounds) - plan.roads)
     blocks = blocks[shapely.length(blocks) > 60]
-    middle = np.array([plan.bounds[0] + plan.bounds[2], plan.bounds[1] + plan.bounds[3]]) / 2
+    low, high = np.array(plan.bounds[:2]), np.array(plan.bounds[2:])
     scores = []
     for block in blocks:
         path = _sidewalk(block, _FROM_KERB[0])
@@ -221,8 +222,8 @@ def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
         places = _spaced(path, 10.0)
         clear, facades = surroundings.judge(_at_eye_height(places))
         seen = np.where(clear, _in_view(facades).max(axis=1), 0.0).mean()
-        distance = np.linalg.norm(np.array(block.centroid.coords[0]) - middle)
-        scores.append(seen - 0.002 * min(float(distance), 250.0))
+        offset = np.array(block.centroid.coords[0]) - (low + high) / 2
+        scores.append(seen - 0.3 * float(np.abs(offset / (high - low)).max()))
     order: list[int] = []
     left = [index for index in np.argsort(scores)[::-1].tolist() if np.isfinite(scores[index])]
     near = np.full(len(blocks), np.inf)
@@ -242,7 +243,7 @@ def _sidewalk(block: shapely.Polygon, from_kerb: float) -> shapely.Geometry:
 def _spaced(path: shapely.Geometry, step: float) -> Floats:
     """Points (N, 2) on the longest line of a path, so far apart along it."""
     line = _longest(path)
-    count = max(int(line.length / step), 1)
+    count = math.ceil(line.length / step)
     return shapely.get_coordinates(
         shapely.line_interpolate_point(line, np.arange(count) * line.length / count)
     )
@@ -271,6 +272,8 @@ def _walk(
     # As few blocks as steps of three metres allow.
     last = min(int(np.searchsorted(lengths, 3.0 * count)), len(lengths) - 1)
     step = min(STEP, lengths[last] / count) * shrink
+    if step < SHORTEST_STEP:
+        return None
     positions, facades = [], []
     for ring in rings[: last + 1]:
         heights = 1.62 + rng.uniform(-0.12, 0.16)

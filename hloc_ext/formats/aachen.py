@@ -1,11 +1,11 @@
 """Files of Aachen Day-Night v1.0 and v1.1 beside the images: reference models and query lists.
 
-    images_upright/                              db/, query/day/*/, query/night/*/
-    queries/{condition}_time_queries_with_intrinsics.txt   name MODEL width height params…
-    3D-models/aachen_cvpr2018_db.nvm             v1.0: reference model, poses world→camera
-    3D-models/database_intrinsics.txt            v1.0: intrinsics of the map images
-    aachen.db                                    v1.0: COLMAP database, which numbers the images
-    3D-models/aachen_v_1_1/                      v1.1: reference model in COLMAP's format
+images_upright/                              db/, query/day/*/, query/night/*/
+queries/{condition}_time_queries_with_intrinsics.txt   name MODEL width height params…
+3D-models/aachen_cvpr2018_db.nvm             v1.0: reference model, poses world→camera
+3D-models/database_intrinsics.txt            v1.0: intrinsics of the map images
+aachen.db                                    v1.0: COLMAP database, which numbers the images
+3D-models/aachen_v_1_1/                      v1.1: reference model in COLMAP's format
 """
 
 from __future__ import annotations

@@ -69,15 +69,15 @@ def _camera(width: int, height: int, focal_length: float, distortion: float) -> 
 
 #: Cameras of the map, each for some moments, and of the queries.
 MAP_CAMERAS = (
-    _camera(960, 720, 742.0, -0.021),
-    _camera(960, 640, 770.0, -0.034),
-    _camera(960, 720, 801.0, 0.012),
+    _camera(800, 600, 618.0, -0.021),
+    _camera(840, 560, 640.0, -0.034),
+    _camera(800, 600, 667.0, 0.012),
 )
 QUERY_CAMERAS = {
-    "query/day/milestone": _camera(960, 720, 805.0, -0.045),
-    "query/day/nexus4": _camera(720, 960, 775.0, 0.018),
-    "query/day/nexus5x": _camera(960, 720, 752.0, -0.008),
-    "query/night/nexus5x": _camera(960, 720, 752.0, -0.008),
+    "query/day/milestone": _camera(800, 600, 671.0, -0.045),
+    "query/day/nexus4": _camera(600, 800, 646.0, 0.018),
+    "query/day/nexus5x": _camera(800, 600, 627.0, -0.008),
+    "query/night/nexus5x": _camera(800, 600, 627.0, -0.008),
 }
 
 
