@@ -157,7 +157,7 @@ def _along(street: Street, spacing: float, rng: np.random.Generator) -> npt.NDAr
     starts = street.centreline[:-1][np.linalg.norm(np.diff(street.centreline, axis=0), axis=1) > 0]
     ends = np.cumsum(lengths)
     count = int(ends[-1] / spacing) if len(ends) else 0
-    along = (np.arange(count) + 0.5 + rng.uniform(-0.2, 0.2, count)) * spacing
+    along = (np.arange(count) + 0.5 + rng.uniform(-0.1, 0.1, count)) * spacing
     side = rng.choice([-1.0, 1.0], count) * (street.width / 4 if street.lanes > 1 else 0.0)
     side += rng.uniform(-0.3, 0.3, count)
     if not count:
