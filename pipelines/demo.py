@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pycolmap
 import torch
 
@@ -38,8 +39,6 @@ MARGIN = 22.0
 MAX_PIXELS = 1600
 #: Photos of each condition that the report shows.
 NUM_SHOWN = 4
-#: Match pictures that are files, too, by the begin of their titles.
-SHOWN_MATCHES = {"day, median": "matches_day.png", "night, best": "matches_night.png"}
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,17 @@ def compare(job: Job, methods: Sequence[Method]) -> Table:
     return Table("Methods side by side", headers, rows, note)
 
 
-def draw_overview(job: Job, size: str, seed: int, evaluation: Evaluation) -> Picture:
-    """The city from above with the cameras, as ``overview.png``."""
+def from_above(
+    size: str, seed: int, bounds: tuple[float, float, float, float], pixel_size: float
+) -> npt.NDArray[np.uint8]:
+    """Ortho picture of the city, see :func:`hloc_ext.city.datasets.aachen.ortho_picture`."""
     from hloc_ext.city.datasets.aachen import ortho_picture
 
+    return ortho_picture(size, seed, bounds, pixel_size)
+
+
+def draw_overview(job: Job, size: str, seed: int, evaluation: Evaluation) -> Picture:
+    """The city from above with the cameras, as ``overview.png``."""
     queries = {name: job.truth[name] for listed in job.queries.values() for name, _ in listed}
     map_poses = {name: pose for name, pose in job.truth.items() if name not in queries}
     centers = projection_centers({**map_poses, **queries})[:, :2]
@@ -185,8 +191,8 @@ def draw_overview(job: Job, size: str, seed: int, evaluation: Evaluation) -> Pic
     pixel_size = max(PIXEL_SIZE, float((high - low).max()) / MAX_PIXELS)
     path = job.outputs / "city" / "from_above.png"
     if not path.exists():
-        picture = ortho_picture(size, seed, (low[0], low[1], high[0], high[1]), pixel_size)
-        demo_pictures.save(path, picture)
+        bounds = float(low[0]), float(low[1]), float(high[0]), float(high[1])
+        demo_pictures.save(path, from_above(size, seed, bounds, pixel_size))
     background = demo_pictures.Background(read_image(path), (float(low[0]), float(high[1])), pixel_size)
     image = demo_pictures.overview(background, map_poses, queries, evaluation.errors, evaluation.thresholds)
     demo_pictures.save(job.outputs / "overview.png", image)
@@ -225,10 +231,12 @@ def make_report(job: Job, command: str, size: str, seed: int) -> tuple[Run, Repo
     }
     localization_map = LocalizationMap.load(located.sfm_dir)
     data.matches = pictures_of(run, job.layout.images, localization_map, located.matches, chosen)
-    for label, file in SHOWN_MATCHES.items():
-        for picture in data.matches:
-            if picture.title.startswith(label):
-                demo_pictures.save(job.outputs / file, draw_matches(picture, max_width=1600))
+    for picture in data.matches:
+        condition, label = picture.title.split(":")[0].split(", ")
+        if label == "best":
+            demo_pictures.save(
+                job.outputs / f"matches_{condition}.png", draw_matches(picture, max_width=1600)
+            )
     errors = {name: [data.evaluation.errors[r.name] for r in group] for name, group in results.items()}
     demo_pictures.save(
         job.outputs / "errors.png", demo_pictures.error_chart(errors, data.evaluation.thresholds)

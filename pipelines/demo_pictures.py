@@ -21,10 +21,10 @@ Thresholds = Sequence[tuple[float, float]]
 
 #: Pictures are drawn this many times larger, and then reduced.
 _FINE = 2
-_MAP_COLOR = (36, 96, 214)
+MAP_COLOR = (36, 96, 214)
 #: Within the first, the second, … threshold, and beyond the last.
-_ERROR_COLORS = ((40, 160, 70), (240, 190, 30), (240, 120, 20), (205, 30, 50))
-_CONDITION_COLORS = {"day": (240, 150, 30), "night": (60, 70, 150)}
+ERROR_COLORS = ((40, 160, 70), (240, 190, 30), (240, 120, 20), (205, 30, 50))
+CONDITION_COLORS = {"day": (240, 150, 30), "night": (60, 70, 150)}
 _OTHER_COLOR = (120, 120, 120)
 _INK, _GREY, _GRID = (30, 36, 46), (95, 102, 115), (225, 228, 233)
 
@@ -71,23 +71,23 @@ def overview(
     )
     draw = ImageDraw.Draw(canvas, "RGBA")
     for pose in map_poses.values():
-        _camera(draw, background, pose, _MAP_COLOR, 3.0)
+        _camera(draw, background, pose, MAP_COLOR, 2.6)
     for name, pose in true_poses.items():
-        _camera(draw, background, pose, error_color(errors.get(name), thresholds), 4.2)
+        _camera(draw, background, pose, error_color(errors.get(name), thresholds), 3.6)
     canvas = canvas.resize(background.image.shape[1::-1], Image.Resampling.BOX)
     return _with_legend(canvas, _legend(errors, thresholds), background.pixel_size)
 
 
 def error_color(error: PoseError | None, thresholds: Thresholds) -> tuple[int, int, int]:
     """Colour of the first threshold that an error is within; grey without an error."""
-    return _OTHER_COLOR if error is None else _ERROR_COLORS[_error_class(error, thresholds)]
+    return _OTHER_COLOR if error is None else ERROR_COLORS[_error_class(error, thresholds)]
 
 
 def _error_class(error: PoseError, thresholds: Thresholds) -> int:
-    for number, (position, rotation) in enumerate(thresholds[: len(_ERROR_COLORS) - 1]):
+    for number, (position, rotation) in enumerate(thresholds[: len(ERROR_COLORS) - 1]):
         if error.position <= position and error.rotation <= rotation:
             return number
-    return len(_ERROR_COLORS) - 1
+    return len(ERROR_COLORS) - 1
 
 
 def _camera(
@@ -121,36 +121,37 @@ def _camera(
 def _legend(
     errors: Mapping[str, PoseError], thresholds: Thresholds
 ) -> list[tuple[tuple[int, int, int], str]]:
+    """Colours with their meanings."""
     counts = np.bincount([_error_class(error, thresholds) for error in errors.values()], minlength=4)
-    entries = [(_MAP_COLOR, "map photo")]
-    for number, color in enumerate(_ERROR_COLORS):
-        if number < len(thresholds):
-            position, rotation = thresholds[number]
-            text = f"query within {position:g} m, {rotation:g}°"
-        else:
-            text = "query beyond" if number == len(thresholds) else ""
-        if text:
-            entries.append((color, f"{text}: {counts[number]}"))
-    return entries
+    used = len(thresholds[: len(ERROR_COLORS) - 1])
+    texts = [f"within {position:g} m, {rotation:g}°" for position, rotation in thresholds[:used]] + ["beyond"]
+    entries = [(ERROR_COLORS[i], f"{text}: {counts[i]}") for i, text in enumerate(texts)]
+    return [(MAP_COLOR, "map photo"), *entries]
 
 
 def _with_legend(
     canvas: Image.Image, entries: Sequence[tuple[tuple[int, int, int], str]], pixel_size: float
 ) -> Pixels:
-    """Add a row below a picture: colours with their meanings, and a scale."""
-    font, height = _font(17), 40
-    result = Image.new("RGB", (canvas.width, canvas.height + height), "white")
+    """Draw a scale into a picture, and add lines below it: colours with their meanings."""
+    font, margin, line = _font(17), 16, 32
+    places, x, y = [], margin, 0
+    for _, text in entries:
+        width = 20 + int(font.getlength(text)) + 26
+        if x + width > canvas.width and x > margin:
+            x, y = margin, y + line
+        places.append((x, y))
+        x += width
+    result = Image.new("RGB", (canvas.width, canvas.height + y + line + 8), "white")
     result.paste(canvas)
     draw = ImageDraw.Draw(result)
-    x, y = 16, canvas.height + height // 2
-    for color, text in entries:
-        draw.ellipse((x, y - 7, x + 14, y + 7), fill=color)
-        draw.text((x + 20, y), text, _INK, font, anchor="lm")
-        x += 20 + int(font.getlength(text)) + 26
-    length = 20 / pixel_size
-    right = canvas.width - 16
-    draw.line((right - length, y + 6, right, y + 6), _INK, 3)
-    draw.text((right - length / 2, y - 4), "20 m", _INK, _font(14), anchor="mm")
+    for (color, text), (x, y) in zip(entries, places, strict=True):
+        middle = canvas.height + 4 + y + line // 2
+        draw.ellipse((x, middle - 7, x + 14, middle + 7), fill=color)
+        draw.text((x + 20, middle), text, _INK, font, anchor="lm")
+    length, right, bottom = 20 / pixel_size, canvas.width - 16, canvas.height - 16
+    draw.rectangle((right - length - 10, bottom - 28, right + 10, bottom + 8), "white")
+    draw.line((right - length, bottom, right, bottom), _INK, 3)
+    draw.text((right - length / 2, bottom - 14), "20 m", _INK, _font(15), anchor="mm")
     return np.asarray(result)
 
 
@@ -231,14 +232,14 @@ class _Panel:
         most = max(int(np.sum(list(counts.values()), axis=0).max()), 1)
         base = np.zeros(len(edges) - 1)
         for name, count in counts.items():
-            color = _CONDITION_COLORS.get(name, _OTHER_COLOR)
+            color = CONDITION_COLORS.get(name, _OTHER_COLOR)
             for i in np.flatnonzero(count).tolist():
                 x0, y0 = self._at(edges[i], (base[i] + count[i]) / most * 0.94)
                 x1, y1 = self._at(edges[i + 1], base[i] / most * 0.94)
                 self._rectangle(x0 + 1, y0, x1 - 1, y1, tuple(int(255 - (255 - c) * 0.45) for c in color))
             base += count
         for name, values in self._values.items():
-            self._curve(values, _CONDITION_COLORS.get(name, _OTHER_COLOR))
+            self._curve(values, CONDITION_COLORS.get(name, _OTHER_COLOR))
         self._counts(most)
         self._names()
 
@@ -284,7 +285,7 @@ class _Panel:
     def _names(self) -> None:
         x, y = float(self._box[0]), self._box[3] + 68
         for name, values in self._values.items():
-            color = _CONDITION_COLORS.get(name, _OTHER_COLOR)
+            color = CONDITION_COLORS.get(name, _OTHER_COLOR)
             self._line([(x, y), (x + 24, y)], color, 3)
             text = f"{name} ({len(values)})"
             self._text(x + 30, y, text, "lm", 12, _INK)

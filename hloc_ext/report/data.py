@@ -111,9 +111,9 @@ class ReportData:
         evaluation: errors, where ground truth exists.
         ground_truth: true poses, world→camera, by name; those that are no queries are not shown.
         matches: pictures, in order.
+        unit: of length in the map, for instance ``m``.
         pictures: further pictures, above all else.
         tables: further tables, below the errors.
-        unit: of length in the map, for instance ``m``.
     """
 
     title: str
@@ -124,9 +124,9 @@ class ReportData:
     evaluation: Evaluation | None = None
     ground_truth: Mapping[str, pycolmap.Rigid3d] | None = None
     matches: list[MatchPicture] = field(default_factory=list)
+    unit: str = "units"
     pictures: list[Picture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
-    unit: str = "units"
 
 
 def pick_queries(results: list[QueryResult], evaluation: Evaluation | None = None) -> dict[str, QueryResult]:

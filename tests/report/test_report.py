@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +18,16 @@ from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.evaluation import evaluate
 from hloc_ext.formats.colmap import registered_poses
 from hloc_ext.formats.results import QueryResult, Status
-from hloc_ext.report import MatchPicture, ReportData, Scene, StageRecord, pick_queries, write_report
+from hloc_ext.report import (
+    MatchPicture,
+    Picture,
+    ReportData,
+    Scene,
+    StageRecord,
+    Table,
+    pick_queries,
+    write_report,
+)
 from hloc_ext.report.charts import recall_figure
 from hloc_ext.report.match_picture import GAP, draw_matches, jpeg_data_uri
 from hloc_ext.report.page import number, render
@@ -330,3 +340,21 @@ def test_picked_queries_are_ranked(results, truth):
     results[0].set_pose(pycolmap.Rigid3d(pycolmap.Rotation3d(), np.array([50.0, 0, 0])))
     assert pick_queries(results, evaluate(results, truth))["worst"].name == "query/0.jpg"
     assert list(pick_queries(results[:1])) == ["best"] and pick_queries(results[4:]) == {}
+
+
+def test_further_pictures_and_tables():
+    table = Table(
+        "Side by side",
+        ["method", "kind", "recall (%)"],
+        [["a<b", "x", 93.75], ["c", None, None]],
+        "All count.",
+    )
+    run = ReportData("a", pictures=[Picture("The city", np.full((4, 6, 3), 200, np.uint8), "From above.")])
+    run.tables = [table]
+    html = render(run)
+    outline, text = parse(html)
+    assert outline.addresses == [jpeg_data_uri(np.full((4, 6, 3), 200, np.uint8))]
+    assert "The city From above. Side by side All count. method kind recall (%) a<b x 93.8 c – –" in text
+    assert 'data-value="93.75"' in html and 'data-value=""' in html
+    with pytest.raises(MissingInputError):
+        render(ReportData("a", pictures=[Picture("x", Path("does/not/exist.png"))]))
