@@ -40,10 +40,10 @@ class Sensor:
     @classmethod
     def by_night(cls, rng: np.random.Generator) -> Sensor:
         """High gain, and a shaken hand."""
-        angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 3.0)
+        angle, length = rng.uniform(0, 2 * math.pi), rng.uniform(0.0, 4.0)
         return cls(
-            rng.uniform(0.015, 0.03),
-            rng.uniform(0.0015, 0.004),
+            rng.uniform(0.02, 0.05),
+            rng.uniform(0.003, 0.008),
             rng.uniform(0.1, 0.3),
             rng.uniform(0.4, 0.7),
             (length * math.cos(angle), length * math.sin(angle)),
@@ -61,7 +61,7 @@ def exposure(radiance: npt.NDArray[np.float32], light: Light) -> float:
     middle = math.exp(float(np.mean(np.log(np.maximum(luminance, 1e-4)))))
     factor = 0.17 / max(middle, 1e-4)
     if light.is_night:
-        factor = min(factor, 0.10 / max(middle, 1e-4), 12.0)
+        factor = min(factor, 0.08 / max(middle, 1e-4), 12.0)
     bright = float(np.percentile(luminance, 97))
     factor = min(factor, 1.6 / max(bright, 1e-4)) if not light.is_night else factor
     return factor * light.exposure

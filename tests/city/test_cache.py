@@ -39,7 +39,11 @@ def test_a_city_is_made_once(made: list[int]) -> None:
         assert value.dtype == expected.dtype
     for expected, texture in zip(first.textures.textures, second.textures.textures, strict=True):
         np.testing.assert_array_equal(texture.pixels, expected.pixels)
-        assert (texture.group, texture.size, texture.repeat) == (expected.group, expected.size, expected.repeat)
+        assert (texture.group, texture.size, texture.repeat) == (
+            expected.group,
+            expected.size,
+            expected.repeat,
+        )
         assert (texture.weathering, texture.gloss) == (expected.weathering, expected.gloss)
     np.testing.assert_array_equal(second.textures.clouds, first.textures.clouds)
     np.testing.assert_array_equal(second.lights, first.lights)

@@ -71,7 +71,7 @@ def test_depth_takes_points_from_one_photo_to_another(renderer: Renderer, model:
     world = (points - poses[0].translation) @ poses[0].rotation.matrix()
     local = world @ poses[1].rotation.matrix().T + poses[1].translation
     pixels = rig.img_from_cam(local)
-    inside = (np.abs(pixels - [160, 120]) < [155, 115]).all(axis=1) 
+    inside = (np.abs(pixels - [160, 120]) < [155, 115]).all(axis=1)
     inside &= (local[:, 2] > 0) & (np.abs(local[:, :2]) < local[:, 2:]).all(axis=1)
     # Depth is linear in 1 / z between pixels of a plane: no error but at the borders of things.
     x, y = (pixels[inside] - 0.5).T
