@@ -58,7 +58,7 @@ class Run:
     def start(
         cls,
         outputs: Path,
-        features: str,
+        features: str | Conf,
         matcher: str,
         retrieval: str,
         mask_dir: Path | None = None,
@@ -68,7 +68,7 @@ class Run:
 
         Args:
             outputs: folder of all results.
-            features, matcher, retrieval: names of configurations.
+            features, matcher, retrieval: names of configurations; `features` may be one itself.
             mask_dir: folder of masks, or None.
             log_name: file in `outputs` that keeps the costs: another for each of several runs there.
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from hloc_ext.errors import MissingInputError
 from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
 from hloc_ext.formats.colmap import projection_centers
 from hloc_ext.formats.images import read_image
+from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 from hloc_ext.report import Picture, ReportData, Table, pick_queries
@@ -48,17 +50,31 @@ class Method:
     Attributes:
         features, matcher, retrieval: names of configurations; a semi-dense matcher needs no features.
         weights: files of public weights that they need, keys of :data:`hloc_ext.pretrained.WEIGHTS`.
+        max_keypoints: of each image; None: as many as the configuration of the features says.
     """
 
     features: str
     matcher: str
     retrieval: str = "vlad-rootsift"
     weights: tuple[str, ...] = ()
+    max_keypoints: int | None = None
 
     @property
     def label(self) -> str:
         """For tables and messages."""
-        return f"{self.features} + {self.matcher}" if self.features else self.matcher
+        if not self.features:
+            return self.matcher
+        limit = f" ({self.max_keypoints} keypoints)" if self.max_keypoints else ""
+        return f"{self.features}{limit} + {self.matcher}"
+
+    @property
+    def feature_conf(self) -> dict[str, Any]:
+        """Configuration of the local features."""
+        conf = get_conf("extractors", self.features or METHODS[0].features)
+        if self.max_keypoints is not None:
+            conf["output"] += f"-{self.max_keypoints}"
+            conf["model"]["max_keypoints"] = self.max_keypoints
+        return conf
 
     @property
     def obstacle(self) -> str:
@@ -76,7 +92,8 @@ METHODS = (
     Method("sift", "NN-ratio"),
     Method("sift", "NN-mutual"),
     Method("sift", "NN-ratio", "vlad-rootsift-fit"),
-    Method("sift-colmap", "NN-ratio"),
+    # Matching all of its keypoints takes minutes.
+    Method("sift-colmap", "NN-ratio", max_keypoints=2000),
     Method("disk", "NN-mutual", weights=("disk-depth",)),
     Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk")),
     Method("aliked-n16", "aliked+lightglue", weights=("aliked-n16", "lightglue-aliked")),
@@ -115,8 +132,9 @@ class Job:
 
     def start(self, method: Method, log_name: str) -> Run:
         """A run of a method."""
-        features = method.features or METHODS[0].features
-        return Run.start(self.outputs, features, method.matcher, method.retrieval, log_name=log_name)
+        return Run.start(
+            self.outputs, method.feature_conf, method.matcher, method.retrieval, log_name=log_name
+        )
 
 
 def make_dataset(outputs: Path, size: str, seed: int) -> Path:

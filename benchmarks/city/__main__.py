@@ -22,10 +22,10 @@ import pycolmap
 from benchmarks.engine.machine import describe_machine
 from hloc_ext.city.labels import Label
 from hloc_ext.city.light import daylight, night, overcast
-from hloc_ext.city.moving import moving_mesh
 from hloc_ext.city.render import Renderer
 from hloc_ext.city.scene import make_city
 from hloc_ext.city.sensor import Sensor
+from hloc_ext.city.streets.moving import moving_mesh
 from hloc_ext.city.views import View, ortho, panorama, photo
 
 from . import exactness, pictures, realism

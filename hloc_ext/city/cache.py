@@ -15,10 +15,10 @@ import numpy as np
 from .. import logger
 from ..errors import HlocExtError
 from ..formats.atomic import make_dir, replacing
-from .furniture import lamp_positions
 from .mesh import Mesh
 from .plan import make_plan
 from .scene import City, make_city
+from .streets.furniture import lamp_positions
 from .textures import Texture, TextureSet
 
 #: So many cities are kept; of more, the ones unused for longest are deleted.

@@ -20,7 +20,7 @@ import pyproj
 import shapely
 
 from ..formats.atomic import replacing
-from .plan_parts import CityPlan
+from .planning.parts import CityPlan
 
 #: Radius of a tree's crown, as a share of the tree's height.
 CROWN_RADIUS = 0.3

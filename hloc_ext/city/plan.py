@@ -10,15 +10,15 @@ import numpy.typing as npt
 import shapely
 
 from ..errors import InputError
-from .plan_blocks import make_blocks
-from .plan_crossings import make_crossings
-from .plan_faces import classify_faces
-from .plan_items import make_items
-from .plan_parking import kerb_parking
-from .plan_parts import Building, CityPlan, Crossing, Item, Street
-from .plan_shapes import describe
-from .plan_site import Block
-from .plan_streets import make_network
+from .planning.blocks import make_blocks
+from .planning.crossings import make_crossings
+from .planning.faces import classify_faces
+from .planning.items import make_items
+from .planning.parking import kerb_parking
+from .planning.parts import Building, CityPlan, Crossing, Item, Street
+from .planning.shapes import describe
+from .planning.site import Block
+from .planning.streets import make_network
 
 __all__ = ["LEAST_EXTENT", "Building", "CityPlan", "Crossing", "Item", "Street", "make_plan"]
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .facades import buildings_mesh
-from .furniture import items_mesh, lamp_positions
-from .ground import ground_mesh
+from .houses.facades import buildings_mesh
 from .mesh import Mesh
 from .plan import CityPlan, make_plan
+from .streets.furniture import items_mesh, lamp_positions
+from .streets.ground import ground_mesh
+from .streets.woods import woods_mesh
 from .textures import TextureSet, make_textures
-from .woods import woods_mesh
 
 
 @dataclass

@@ -12,9 +12,9 @@ from benchmarks.city.__main__ import camera
 from benchmarks.city.viewpoints import Viewpoint, random_viewpoints
 from hloc_ext.city.labels import MOVING, Label
 from hloc_ext.city.light import daylight
-from hloc_ext.city.moving import moving_mesh
 from hloc_ext.city.render import Renderer
 from hloc_ext.city.scene import City, make_city
+from hloc_ext.city.streets.moving import moving_mesh
 from hloc_ext.city.views import View, ortho, panorama, photo
 
 LIGHT = daylight(np.random.default_rng(0))

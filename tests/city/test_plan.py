@@ -9,8 +9,8 @@ import shapely
 
 from hloc_ext.city.labels import COLORS, Label
 from hloc_ext.city.plan import CityPlan, make_plan
-from hloc_ext.city.plan_drawing import draw_plan, plan_to_pixel
-from hloc_ext.city.plan_faces import classify_faces
+from hloc_ext.city.planning.drawing import draw_plan, plan_to_pixel
+from hloc_ext.city.planning.faces import classify_faces
 from hloc_ext.errors import InputError
 
 CITIES = [(160.0, 0), (200.0, 1), (200.0, 2), (200.0, 3), (400.0, 4)]

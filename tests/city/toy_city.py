@@ -9,11 +9,12 @@ import pytest
 from shapely import MultiPolygon, box, union_all
 from shapely.geometry.polygon import orient
 
-from hloc_ext.city import cache, moving
+from hloc_ext.city import cache
 from hloc_ext.city.labels import Label
 from hloc_ext.city.mesh import FIT, Mesh, MeshBuilder
 from hloc_ext.city.plan import Building, CityPlan, Crossing, Street
 from hloc_ext.city.scene import City
+from hloc_ext.city.streets import moving
 from hloc_ext.city.textures import Texture, TextureSet
 from tests.city.two_blocks import box as box_mesh
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from shapely import contains_xy
 
 from ...errors import InputError
-from .. import cache, light, moving, render, sensor, views
+from .. import cache, light, render, sensor, views
 from ..layers import to_wgs84
 from ..mesh import Mesh
 from ..plan import CityPlan, Street
+from ..streets import moving
 
 Bounds = tuple[float, float, float, float]
 
@@ -76,7 +77,7 @@ class Place:
         return to_wgs84(self.plan, points)
 
     def traffic(self, seed: int, **options: Any) -> Mesh:
-        """Cars and people of one moment; `options` as in :func:`~hloc_ext.city.moving.moving_mesh`."""
+        """Cars and people of one moment; `options` of :func:`~hloc_ext.city.streets.moving.moving_mesh`."""
         return moving.moving_mesh(self.plan, self.city.textures, seed, **options)
 
     def panorama(
