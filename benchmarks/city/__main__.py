@@ -126,7 +126,10 @@ def exact(studio: Studio, repeats: int) -> None:
     _quantiles("depth from one photo to another and back (px)", np.concatenate(reprojected))
     _quantiles(f"SIFT, distance from epipolar lines (px), {len(views)} pairs", np.concatenate(epipolar))
     light = daylight(np.random.default_rng(0))
-    turns, layers = [], {label: [] for label in (Label.ROAD, Label.SIDEWALK, Label.BUILDING)}
+    turns: list[float] = []
+    layers: dict[Label, list[exactness.Floats]] = {
+        label: [] for label in (Label.ROAD, Label.SIDEWALK, Label.BUILDING)
+    }
     plan = studio.city.plan
     polygons = {
         Label.ROAD: [plan.roads],

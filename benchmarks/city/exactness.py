@@ -60,13 +60,18 @@ def _moved(
     pixels: Floats, depth: npt.NDArray[Any], camera: pycolmap.Camera, motion: pycolmap.Rigid3d
 ) -> tuple[Floats, Floats]:
     """Pixels of the same points for a camera that has moved, and their depths."""
-    rays = np.column_stack([camera.cam_from_img(pixels), np.ones(len(pixels))])
+    rays = _rays(camera, pixels)
     points = rays * depth[:, None] @ motion.rotation.matrix().T + motion.translation
     z = points[:, 2]
     ahead = (z > 0.1) & (np.abs(points[:, :2]) < 2 * z[:, None]).all(axis=1)
     result = np.full((len(pixels), 2), -1.0)
     result[ahead] = camera.img_from_cam(points[ahead])
     return result, z
+
+
+def _rays(camera: pycolmap.Camera, pixels: Floats) -> Floats:
+    """Directions (x, y, 1) of pixels, (N, 3)."""
+    return np.column_stack([np.asarray(camera.cam_from_img(pixels)), np.ones(len(pixels))])
 
 
 def _bilinear(values: npt.NDArray[Any], pixels: Floats) -> Floats:
@@ -86,7 +91,7 @@ def epipolar_errors(
 
     Lens distortion is removed from the keypoints first; the distance is the mean of both photos'.
     """
-    sift = cv2.SIFT_create(4000)
+    sift = cv2.SIFT.create(4000)
     features = [sift.detectAndCompute(cv2.cvtColor(v.rgb, cv2.COLOR_RGB2GRAY), None) for v in (first, second)]
     if any(descriptors is None for _, descriptors in features):
         return np.zeros(0)
@@ -104,7 +109,7 @@ def epipolar_errors(
     for side in (0, 1):
         # OpenCV: the centre of the top-left pixel is (0, 0).
         points = np.array([features[side][0][i].pt for i in matches[:, side]]).reshape(-1, 2) + 0.5
-        rays.append(np.column_stack([camera.cam_from_img(points), np.ones(len(points))]))
+        rays.append(_rays(camera, points))
     motion = poses[1] * poses[0].inverse()
     x, y, z = motion.translation
     essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ motion.rotation.matrix()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -30,9 +30,9 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
         photographs: Field, JOSA A 1987); mean saturation (HSV); SIFT keypoints.
     """
     scale = SIDE / max(rgb.shape[:2])
-    rgb = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    luminance = grey.astype(np.float32) / 255
+    small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+    luminance = np.asarray(grey, np.float32) / np.float32(255)
     dx, dy = np.diff(luminance, axis=1), np.diff(luminance, axis=0)
     gradient = np.hypot(dx[:-1], dy[:, :-1])
     variance = float(np.mean((dx - dx.mean()) ** 2))
@@ -42,8 +42,8 @@ def statistics(rgb: npt.NDArray[np.uint8]) -> dict[str, float]:
         "gradient": float(gradient.mean()),
         "kurtosis": float(np.mean((dx - dx.mean()) ** 4)) / max(variance**2, 1e-12),
         "spectrum slope": spectrum_slope(luminance),
-        "saturation": float(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1].mean() / 255),
-        "SIFT keypoints": float(len(cv2.SIFT_create().detect(grey))),
+        "saturation": float(cv2.cvtColor(small, cv2.COLOR_RGB2HSV)[..., 1].mean() / 255),
+        "SIFT keypoints": float(len(cv2.SIFT.create().detect(grey))),
     }
 
 
@@ -73,16 +73,16 @@ def read_photos(folder: Path, count: int, seed: int = 0) -> list[npt.NDArray[np.
     if not paths:
         raise MissingInputError(f"There are no photos (.jpg, .png) in {folder}.")
     chosen = np.random.default_rng(seed).permutation(len(paths))[:count]
-    photos = []
+    photos: list[npt.NDArray[np.uint8]] = []
     for path in (paths[i] for i in sorted(chosen)):
         picture = cv2.imread(str(path))
         if picture is None:
             raise CorruptFileError(f"{path} cannot be read as a picture: delete or replace it.")
-        photos.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+        photos.append(np.ascontiguousarray(picture[..., ::-1], np.uint8))
     return photos
 
 
-def table(sets: dict[str, Iterable[npt.NDArray[np.uint8]]]) -> list[str]:
+def table(sets: Mapping[str, Iterable[npt.NDArray[np.uint8]]]) -> list[str]:
     """Lines of a table: the quartiles of each statistic of each set of pictures."""
     names: Sequence[str] = ()
     columns = {}

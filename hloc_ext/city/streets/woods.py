@@ -30,6 +30,7 @@ def woods_mesh(plan: CityPlan, textures: TextureSet, seed: int) -> Mesh:
         x, y = x + rng.normal(0, 4, len(x)), y + rng.normal(0, 4, len(y))
         size = rng.uniform(0.07, 0.14, len(x)) * (90 + 0.6 * distance)
         items += [
-            Item("tree", *values, 0.0, s) for *values, s in zip(x.tolist(), y.tolist(), size, strict=True)
+            Item("tree", float(tree_x), float(tree_y), 0.0, float(height))
+            for tree_x, tree_y, height in zip(x, y, size, strict=True)
         ]
     return trees_mesh(items, np.arange(len(items)) + FIRST_WOOD_ID, textures, seed, detail=0.3)
