@@ -36,7 +36,7 @@ def cached_city(
 ) -> City:
     """As :func:`~hloc_ext.city.scene.make_city`; a city that was made before is read from the cache.
 
-    A change of this package's code makes all cities anew. A cache that cannot be written, or a damaged file
+    A change of the code that makes cities makes all cities anew. A cache that cannot be written, or a damaged file
     in it, is reported and costs time only.
     """
     settings = {"extent": float(extent), "seed": int(seed), "crs": crs, "origin": [float(x) for x in origin]}
@@ -59,11 +59,26 @@ def cached_city(
     return city
 
 
+#: The source of all that a city depends on.
+_CODE = (
+    "labels.py",
+    "mesh.py",
+    "plan.py",
+    "planning/*.py",
+    "textures.py",
+    "paint/*.py",
+    "houses/*.py",
+    "streets/*.py",
+    "scene.py",
+    "cache.py",
+)
+
+
 def _code_hash() -> str:
-    """Digest of the source of this package."""
+    """Digest of the source of what makes cities."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for pattern in _CODE for path in folder.glob(pattern)):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 import cv2
 from tqdm import tqdm
 
 from .. import logger
+from ..errors import HlocExtError
 
 Task = TypeVar("Task")
 
 _function: Callable[[Any], object] | None = None
+
+
+class WorkerError(HlocExtError, RuntimeError):
+    """A worker process has ended before its work, mostly because the system had no memory left."""
 
 
 def run_all(
@@ -32,6 +38,7 @@ def run_all(
         description: of the progress bar.
 
     Raises:
+        WorkerError: a worker was killed.
         Exception: the first that `function` raises; tasks that have not begun are dropped.
     """
     if workers > 1 and "fork" not in multiprocessing.get_all_start_methods():
@@ -55,6 +62,11 @@ def run_all(
                     as_completed(futures), total=len(futures), desc=description, dynamic_ncols=True
                 ):
                     future.result()
+            except BrokenProcessPool as error:
+                raise WorkerError(
+                    f"{description}: a worker process was killed, probably for lack of memory. Run the same"
+                    " command again with fewer workers; what is done is kept."
+                ) from error
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

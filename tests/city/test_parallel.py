@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from hloc_ext.city.parallel import run_all
+from hloc_ext.city.parallel import WorkerError, run_all
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -20,3 +22,8 @@ def test_errors_reach_the_caller(workers: int) -> None:
 
     with pytest.raises(ValueError, match="task"):
         run_all([1, 2, 3], fail, workers, "failing")
+
+
+def test_a_killed_worker_is_named() -> None:
+    with pytest.raises(WorkerError, match="fewer workers"):
+        run_all([1, 2, 3], lambda _: os.kill(os.getpid(), signal.SIGKILL), 2, "killed")
