@@ -36,7 +36,7 @@ def cached_city(
 ) -> City:
     """As :func:`~hloc_ext.city.scene.make_city`; a city that was made before is read from the cache.
 
-    A change of the code that makes cities makes all cities anew. A cache that cannot be written, or a damaged file
+    A change of the code that makes cities makes them anew. A cache that cannot be written, or a damaged file
     in it, is reported and costs time only.
     """
     settings = {"extent": float(extent), "seed": int(seed), "crs": crs, "origin": [float(x) for x in origin]}
