@@ -1,7 +1,7 @@
 # The two commands of README.md are `make demo` and `make test`; `make help` lists the others.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-EXTRAS ?= dev,poselib
+EXTRAS ?= dev,poselib,city,gis
 # More options for pip, for example another source of torch.
 PIP_FLAGS ?=
 OUTPUTS ?= outputs/demo
@@ -50,13 +50,11 @@ lint: env ## Check style, formatting and types
 	$(BIN)/python -m mypy hloc_ext pipelines benchmarks
 
 ifdef DATASET
-demo: env ## Run the main job on a folder of photos: make demo DATASET=<photos>
+demo: env
 	$(BIN)/python -m pipelines.photos --images '$(DATASET)' --outputs '$(OUTPUTS)' --query_every 5
 else
-demo:
-	@echo 'make demo needs a folder of overlapping photos of one place:' >&2
-	@echo '    make demo DATASET=<photos> [OUTPUTS=outputs/demo]' >&2
-	@exit 2
+demo: env ## Run the main job on a procedural city, or on your photos: make demo DATASET=<photos>
+	$(BIN)/python -m pipelines.demo --outputs '$(OUTPUTS)'
 endif
 
 clean: ## Remove the environment, caches and build products; outputs/ stays

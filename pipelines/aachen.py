@@ -248,6 +248,10 @@ def main(argv: list[str] | None = None) -> None:
     run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
     located = localize(run, layout, by_condition, args)
     data = make_report(run, layout, by_condition, located, truth, args)
+    localization_map = LocalizationMap.load(located.sfm_dir)
+    data.matches = match_pictures(
+        run, layout.images, localization_map, located.matches, located.results, data.evaluation
+    )
     data.facts = facts_of(run, command_of(build_parser().prog, argv), estimator_conf(args), **data.facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
@@ -260,7 +264,7 @@ def make_report(
     truth: Mapping[str, pycolmap.Rigid3d] | None,
     args: argparse.Namespace,
 ) -> ReportData:
-    """Write the submission, evaluate the poses, and collect what the report shows.
+    """Write the submission, evaluate the poses, and collect what the report shows, less the matches.
 
     Args:
         run, layout, by_condition, args: as in :func:`localize`.
@@ -274,10 +278,6 @@ def make_report(
     if truth is not None:
         groups = by_list(results, by_condition)
         data.evaluation = evaluate_and_print(groups, truth, args.thresholds, registered_poses(located.model))
-    localization_map = LocalizationMap.load(located.sfm_dir)
-    data.matches = match_pictures(
-        run, layout.images, localization_map, located.matches, results, data.evaluation
-    )
     counts = ", ".join(f"{len(listed)} {condition}" for condition, listed in by_condition.items())
     state = "; ".join(problems) or "valid"
     data.facts = {"queries": counts, "submission": f"{submission.name} ({state})"}

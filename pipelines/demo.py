@@ -29,7 +29,14 @@ from hloc_ext.report import Picture, ReportData, Table, pick_queries
 from hloc_ext.report.match_picture import draw_matches
 from pipelines import aachen, demo_pictures
 from pipelines.common import Run, estimator_conf, run_pipeline
-from pipelines.summary import command_of, facts_of, finish_report, pictures_of, read_ground_truth
+from pipelines.summary import (
+    best_retrieved,
+    command_of,
+    facts_of,
+    finish_report,
+    pictures_of,
+    read_ground_truth,
+)
 
 #: Pairs per map photo, and map photos to match a query with.
 NUM_COVIS, NUM_LOC = 10, 10
@@ -159,35 +166,39 @@ def compare(job: Job, methods: Sequence[Method]) -> Table:
 
     Features and matches that several methods use are computed once.
     """
-    rows: list[list[str | float | None]] = []
-    printed: dict[str, Evaluation] = {}
-    left_out: dict[str, str] = {}
+    evaluations: dict[tuple[str, str], dict[str, Evaluation]] = {}
+    left_out: list[str] = []
     for number, method in enumerate(methods):
         if method.obstacle:
-            left_out[method.label] = method.obstacle
+            left_out.append(f"{method.label}: {method.obstacle}")
             continue
         run = job.start(method, f"stages_{number}.json")
         located = aachen.localize(run, job.layout, job.queries, job.args)
-        evaluations = {
-            condition: evaluate(results, job.truth, job.args.thresholds)
-            for condition, results in aachen.by_list(located.results, job.queries).items()
+        groups = aachen.by_list(located.results, job.queries)
+        evaluations[method.label, method.retrieval] = {
+            condition: evaluate(group, job.truth, job.args.thresholds) for condition, group in groups.items()
         }
-        printed |= {f"{method.label}, {method.retrieval}: {c}": e for c, e in evaluations.items()}
-        recalls = [100 * recall for evaluation in evaluations.values() for recall in evaluation.recall]
-        medians = [evaluation.medians[0] for evaluation in evaluations.values()]
-        matching = next(record for record in run.log.records if record.name == "matches, queries")
-        speed = 1000 * matching.seconds / matching.count if matching.count else None
-        rows.append([method.label, method.retrieval, *recalls, *medians, speed])
-    print(format_table(printed))
-    for label, reason in left_out.items():
-        print(f"left out: {label}: {reason}")
+        evaluations.setdefault(("retrieval alone", method.retrieval), {}).update(
+            (condition, evaluate(best_retrieved(group, job.truth), job.truth, job.args.thresholds))
+            for condition, group in groups.items()
+        )
+    printed = {f"{' · '.join(key)}: {c}": e for key, by in evaluations.items() for c, e in by.items()}
+    print("\n".join([format_table(printed), *(f"left out: {reason}" for reason in left_out)]))
     limits = [f"{position:g} m, {rotation:g}°" for position, rotation in job.args.thresholds]
     headers = ["features + matcher", "retrieval"]
     headers += [f"{condition}: % within {limit}" for condition in job.queries for limit in limits]
-    headers += [f"{condition}: median (m)" for condition in job.queries] + ["matching (ms per pair)"]
+    headers += [f"{condition}: median (m)" for condition in job.queries]
+    rows: list[list[str | float | None]] = [
+        [
+            *key,
+            *(100 * recall for evaluation in by.values() for recall in evaluation.recall),
+            *(evaluation.medians[0] for evaluation in by.values()),
+        ]
+        for key, by in evaluations.items()
+    ]
     note = "All answers count, fallback poses too."
     if left_out:
-        note += f" Left out: {'; '.join(f'{label}: {reason}' for label, reason in left_out.items())}."
+        note += f" Left out: {'; '.join(left_out)}."
     return Table("Methods side by side", headers, rows, note)
 
 

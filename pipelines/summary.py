@@ -76,7 +76,7 @@ def evaluate_and_print(
             continue
         table[name] = evaluate(group, ground_truth, thresholds, ignore_unknown=True)
         if map_poses is not None:
-            alone = {r.name: map_poses[r.retrieved[0]] if r.retrieved else None for r in group}
+            alone = best_retrieved(group, map_poses)
             label = f"{name}, retrieval alone"
             table[label] = evaluate(alone, ground_truth, thresholds, ignore_unknown=True)
     print(format_table(table))
@@ -89,6 +89,11 @@ def evaluate_and_print(
             evaluation.ignored[0],
         )
     return evaluation
+
+
+def best_retrieved(group: Sequence[QueryResult], map_poses: Poses) -> dict[str, pycolmap.Rigid3d | None]:
+    """Pose of the best retrieved map image of each query; None without one."""
+    return {r.name: map_poses[r.retrieved[0]] if r.retrieved else None for r in group}
 
 
 def match_pictures(

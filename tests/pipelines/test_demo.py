@@ -10,7 +10,9 @@ import pycolmap
 import pytest
 from PIL import Image
 
-from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, PoseError
+from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, PoseError, evaluate
+from hloc_ext.formats.colmap import read_model, registered_poses
+from hloc_ext.formats.results import read_log
 from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 from pipelines import demo, demo_pictures
 from tests.aachen_dataset import synthetic_scene, write_aachen
@@ -54,7 +56,7 @@ def test_demo(without_city, tmp_path, pipeline):
     outputs = tmp_path / "demo"
     outcome = pipeline(demo.main, "--outputs", outputs)
     assert outcome.code == 0 and "(4 poses, valid)" in outcome.out
-    assert "sift + NN-mutual, vlad-rootsift: night" in outcome.out
+    assert "sift + NN-mutual · vlad-rootsift: night" in outcome.out
     assert (
         "left out: disk + disk+lightglue: no weights on this machine (disk-depth, lightglue-disk)"
         in outcome.out
@@ -67,6 +69,7 @@ def test_demo(without_city, tmp_path, pipeline):
         "A procedural city, localized",
         "Methods side by side",
         "sift + NN-mutual vlad-rootsift 100 100 100 100 100 100",
+        "retrieval alone vlad-rootsift",
         "Left out: disk + disk+lightglue: no weights on this machine",
         "day, best: query/day/nexus4/",
         "night, best: query/night/nexus5x/",
@@ -139,3 +142,17 @@ def test_error_chart():
     assert chart.shape == (460, 1280, 3)
     orange = np.abs(chart.astype(int) - demo_pictures.CONDITION_COLORS["day"]).max(axis=2) < 12
     assert orange[:, :640].any() and orange[:, 640:].any()
+
+
+@pytest.mark.slow
+def test_city(tmp_path, pipeline):
+    """The claim of the README: every query by day is within 0.25 m and 2°, with SIFT."""
+    pytest.importorskip("embreex")
+    outcome = pipeline(demo.main, "--outputs", tmp_path, "--quick")
+    assert outcome.code == 0
+    truth = registered_poses(read_model(tmp_path / "city" / "ground_truth"))
+    results = read_log(next(tmp_path.glob("results_*_logs.jsonl")))
+    assert len(results) == 24 and len(truth) == 84
+    day = evaluate([result for result in results if "/day/" in result.name], truth)
+    assert day.num_queries == 16 and day.recall_localized[0] == 1.0
+    assert day.medians[0] < 0.03
