@@ -138,6 +138,7 @@ class Renderer:
         moving: Triangles | None = None,
         spread: float = 0.0,
         width: float = 0.0,
+        max_taps: int = 3,
     ) -> Samples:
         """Follow rays.
 
@@ -148,6 +149,7 @@ class Renderer:
             moving: what stands in the city at this moment, besides what always stands there.
             spread: angle between neighbouring rays, radians: textures are averaged over as much.
             width: distance between the origins of neighbouring parallel rays, metres.
+            max_taps: samples of a texture where a surface is seen at a slant; fewer are blurred along it.
         """
         parts = [
             self._sample(
@@ -157,6 +159,7 @@ class Renderer:
                 moving,
                 spread,
                 width,
+                max_taps,
             )
             for start in range(0, max(len(origins), 1), _CHUNK)
         ]
@@ -184,6 +187,7 @@ class Renderer:
         moving: Triangles | None,
         spread: float,
         width: float,
+        max_taps: int,
     ) -> Samples:
         count = len(origins)
         origins = np.ascontiguousarray(origins, np.float64)
@@ -202,9 +206,9 @@ class Renderer:
             nearer = moving_reach < reach
             triangle[nearer] = -1
             moving_triangle[~nearer] = -1
-            arguments = (origins, directions, moving_triangle, spread, width)
+            arguments = (origins, directions, moving_triangle, spread, width, max_taps)
             shading.surfaces(self._pyramids, moving.arrays, *arguments, *outputs)
-        arguments = (origins, directions, triangle, spread, width)
+        arguments = (origins, directions, triangle, spread, width, max_taps)
         shading.surfaces(self._pyramids, self._static.arrays, *arguments, *outputs)
 
         hit = np.isfinite(distance)

@@ -7,15 +7,15 @@ import math
 import numpy as np
 from numba import njit
 
+# Liberties that the compiler may take; the same machine gives the same result.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
 #: Weathering is laid over surfaces twice: metres that its picture covers.
 _FINE, _COARSE = 38.0, 197.0
-#: Samples along the longer axis of a slanted pixel's footprint, at most.
-_MAX_TAPS = 4
 #: Lamps reach so far, in metres.
 LAMP_REACH = 30.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _texel(p, index, level, u, v):
     """Bilinear value of one level of a picture: sRGB, 0 to 255."""
     width = max(p.sizes[index, 0] >> level, 1)
@@ -53,7 +53,7 @@ def _texel(p, index, level, u, v):
     )
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _filtered(p, index, u, v, lod):
     """Trilinear value of a picture, sRGB, 0 to 255; `lod` is the level, a fraction between two."""
     low = int(lod)
@@ -67,7 +67,7 @@ def _filtered(p, index, u, v, lod):
     return r, g, b
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _grey(p, index, u, v, texels):
     """As :func:`_filtered`, of a grey picture that stores a factor: its value as stored, 0 to 255."""
     lod = math.log2(max(texels, 1.0))
@@ -102,7 +102,7 @@ def _random(number, salt):
     return float(h >> np.uint64(11)) / 9007199254740992.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _weathering(p, strength, x, y, object_id, footprint):
     """Factor by which stains and dust change a surface at (x, y) metres of its plane."""
     index = len(p.levels) - 2
@@ -116,9 +116,23 @@ def _weathering(p, strength, x, y, object_id, footprint):
     return (1 + (fine - 1) * strength) * (1 + (coarse - 1) * strength * 0.8)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def surfaces(
-    p, mesh, origins, directions, triangle, spread, width, distance, normal, albedo, gloss, glow, label, key
+    p,
+    mesh,
+    origins,
+    directions,
+    triangle,
+    spread,
+    width,
+    max_taps,
+    distance,
+    normal,
+    albedo,
+    gloss,
+    glow,
+    label,
+    key,
 ):
     """Fill in what the rays meet; rays with triangle < 0 are left as they are.
 
@@ -129,6 +143,7 @@ def surfaces(
         triangle: the triangle that each ray meets, (N,) int32.
         spread: angle between neighbouring rays, radians.
         width: distance between the origins of neighbouring rays, metres (parallel rays).
+        max_taps: samples along the longer axis of a slanted pixel's footprint, at most.
         distance: (N,) float64, to be filled: along the ray.
         normal: (N, 3) float32, to be filled: unit, towards the viewer.
         albedo: (N, 3) float32, to be filled: linear.
@@ -202,7 +217,7 @@ def surfaces(
         tw, th = p.sizes[texture, 0], p.sizes[texture, 1]
         along = math.sqrt((du * tw) ** 2 + (dv * th) ** 2)
         across = math.sqrt((su * tw) ** 2 + (sv * th) ** 2)
-        taps = int(min(max(math.ceil(along / max(across, 1.0)), 1.0), float(_MAX_TAPS)))
+        taps = int(min(max(math.ceil(along / max(across, 1.0)), 1.0), float(max_taps)))
         texels = max(across, along / taps)
         lod = min(math.log2(max(texels, 1.0)), p.levels[texture] - 1.0)
         r = g = b = 0.0
@@ -238,7 +253,7 @@ def surfaces(
         ) & 0x7FFF
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _sky(p, light, dx, dy, dz):
     """Radiance of the sky, times pi, in a direction."""
     up = max(dz, 0.0)
@@ -270,7 +285,7 @@ def _sky(p, light, dx, dy, dz):
     return r, g, b
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def sky(p, light, directions, missed, radiance):
     """Fill the radiance of the rays that meet nothing; (N, 3) float32."""
     for i in range(len(missed)):
@@ -279,7 +294,7 @@ def sky(p, light, directions, missed, radiance):
             radiance[i, 0], radiance[i, 1], radiance[i, 2] = r, g, b
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def _openness(volume, x, y, z, out):
     """Share of the sky that is seen from a point: upwards, and towards east, north, west and south."""
     grid, x0, y0, cell, heights = volume
@@ -309,7 +324,7 @@ def _openness(volume, x, y, z, out):
         out[s] = (low * (1 - fz) + high * fz) / 255.0
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def strongest_lamp(lamps, cells, points, normal, hit, lamp, others):
     """The lamp that gives most light to each point, and the irradiance from all others.
 
@@ -357,7 +372,7 @@ def strongest_lamp(lamps, cells, points, normal, hit, lamp, others):
         others[i, 1] = total - best
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def illuminate(
     p,
     light,
@@ -440,7 +455,7 @@ def illuminate(
             radiance[i, c] = value * fog + light.horizon[c] * (1 - fog)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def directions_at(grid, x, y, rotation, out):
     """Unit directions of pixels (x, y), bilinear between those of the pixels' centres, and turned.
 
@@ -467,7 +482,7 @@ def directions_at(grid, x, y, rotation, out):
             ) / length
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", fastmath=_FAST)
 def panorama_directions(x, y, width, height, low, high, out):
     """Unit directions of the pixels of an equirectangular panorama whose middle column looks north.
 

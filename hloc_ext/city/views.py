@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -18,9 +19,9 @@ from .render import Floats, Renderer, Triangles
 from .sensor import Sensor, develop, exposure
 
 #: Pixels whose neighbours differ by more than this (sRGB, 1 = white) are drawn again, from several rays.
-_CONTRAST = 0.05
-#: Where those rays go, in pixels from the centre: a rotated grid.
-_SUBPIXELS = ((-0.125, -0.375), (0.375, -0.125), (0.125, 0.375), (-0.375, 0.125))
+_CONTRAST = 0.06
+#: Where those rays go, in pixels from the centre, whose ray counts as well.
+_SUBPIXELS = ((-0.1, -0.38), (0.38, 0.1), (-0.28, 0.28))
 
 Rays = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
@@ -184,14 +185,15 @@ def _draw(
         # One of the several rays may meet a lamp: without a limit it would outshine the others.
         np.minimum(radiance, 3.0 / factor, out=radiance)
     uneven = np.flatnonzero(_uneven(radiance, samples.key.reshape(shape), factor))
-    total = np.zeros((len(uneven), 3), np.float32)
+    flat = radiance.reshape(-1, 3)
+    total = np.minimum(flat[uneven], 3.0 / factor)
     x, y = x[uneven], y[uneven]
     for dx, dy in _SUBPIXELS:
         again = renderer.sample(
-            *rays(x + dx, y + dy), light, moving_triangles, spread=0.5 * spread, width=0.5 * width
+            *rays(x + dx, y + dy), light, moving_triangles, spread=0.5 * spread, width=0.5 * width, max_taps=1
         )
         total += np.minimum(again.radiance, 3.0 / factor)
-    radiance.reshape(-1, 3)[uneven] = total / len(_SUBPIXELS)
+    flat[uneven] = total / (1 + len(_SUBPIXELS))
     rgb = develop(radiance, light, factor, sensor, np.random.default_rng([seed, 77]))
     return View(rgb, samples.distance.reshape(shape), samples.label.reshape(shape))
 
@@ -212,7 +214,13 @@ def _uneven(
 
 def _directions(camera: pycolmap.Camera) -> Floats:
     """Directions (x, y, 1) of the centres of the pixels and of a border of one pixel, (H + 2, W + 2, 3)."""
-    rows, columns = np.indices((camera.height + 2, camera.width + 2)).reshape(2, -1)
+    return _grid(camera.model.name, camera.width, camera.height, tuple(camera.params))
+
+
+@lru_cache(maxsize=4)
+def _grid(model: str, width: int, height: int, params: tuple[float, ...]) -> Floats:
+    camera = pycolmap.Camera(model=model, width=width, height=height, params=params)
+    rows, columns = np.indices((height + 2, width + 2)).reshape(2, -1)
     pixels = np.stack([columns - 0.5, rows - 0.5], axis=1).astype(np.float64)
     x, y = np.asarray(camera.cam_from_img(pixels)).T
-    return np.stack([x, y, np.ones_like(x)], axis=1).reshape(camera.height + 2, camera.width + 2, 3)
+    return np.stack([x, y, np.ones_like(x)], axis=1).reshape(height + 2, width + 2, 3)
