@@ -37,14 +37,17 @@ _FACADE_ROWS = slice(2, 7)
 _TOO_NEAR, _FACADE_NEAR, _FACADE_FAR = 4.0, 7.0, 40.0
 #: Half of the angle in which a photo needs facades, degrees.
 _HALF_VIEW = 30
-#: Two photos one after the other are turned by at most this, degrees, with a cost below it.
-_TURN = 30
+#: Two photos one after the other are turned by at most this, degrees; what that costs, in shares of facades
+#: (smaller turns cost less, with the square).
+_TURN, _TURN_COST = 20, 1.0
 #: Share of the view that facades fill at least.
 _FACADES_NEEDED = 0.3
+#: Steps in which blocks are judged, metres, and the height of the eyes.
+_COARSE, _EYE_HEIGHT = 8.0, 1.62
 #: Distance of the path from the kerb, in the order of preference, metres.
 _FROM_KERB = (1.0, 0.7, 1.4, 1.9, 2.5, -0.6)
 #: Nothing is photographed this near to the end of the city, metres.
-_BORDER = 25.0
+_BORDER = 20.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def map_walk(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:
     """Photos of somebody who walks round one block after the other, on the sidewalks, and looks at facades.
 
     Photos are 3 to 5 m apart where the streets are long enough. Each looks where facades fill most of the
-    view, turned by at most 30° against the one before.
+    view, turned by about 20° at most against the one before.
 
     Args:
         renderer: of the city.
@@ -91,9 +94,9 @@ def map_walk(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:
     """
     rng = np.random.default_rng([seed, _MAP])
     surroundings = _Surroundings(renderer)
-    rings = _ordered_rings(surroundings)
+    blocks = _ordered_blocks(surroundings)
     for shrink in 0.85 ** np.arange(14):
-        walk = _walk(surroundings, rings, count, float(shrink), rng)
+        walk = _walk(surroundings, blocks, count, float(shrink), rng)
         if walk is not None:
             return walk
     raise InputError(
@@ -184,7 +187,7 @@ class _Surroundings:
 
         Returns:
             Whether nothing is too near, (N,), and the share of each direction of :data:`_AZIMUTHS` that well
-            visible facades fill, less half of the share of what is in the way, (N, 72).
+            visible facades fill, less half of the share of what is in the way (near things, trees), (N, 72).
         """
         clear = self.free(positions[:, :2])
         facades = np.zeros((len(positions), len(_AZIMUTHS)))
@@ -196,7 +199,8 @@ class _Surroundings:
             distance, label = samples.distance.reshape(shape), samples.label.reshape(shape)
             clear[part] = distance.min(axis=(1, 2), initial=np.inf) > CLEARANCE
             seen = (label == Label.BUILDING) & (distance > _FACADE_NEAR) & (distance < _FACADE_FAR)
-            value = seen - 0.5 * (distance < _TOO_NEAR)
+            hidden = (distance < _TOO_NEAR) | ((label == Label.VEGETATION) & (distance < _FACADE_FAR))
+            value = seen - 0.5 * hidden
             facades[part] = value[:, :, _FACADE_ROWS].mean(axis=2)
         return clear, facades
 
@@ -207,21 +211,17 @@ def _in_view(facades: Floats) -> Floats:
     return np.mean([np.roll(facades, step, axis=1) for step in range(-reach, reach + 1)], axis=0)
 
 
-def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
-    """Kerbs of the blocks: the best one near the centre first, then always the nearest one."""
+def _ordered_blocks(surroundings: _Surroundings) -> list[shapely.Polygon]:
+    """Blocks with their sidewalks: the best one near the centre first, then always the nearest one."""
     plan = surroundings.plan
     blocks = shapely.get_parts(shapely.box(*plan.bounds) - plan.roads)
     blocks = blocks[shapely.length(blocks) > 60]
     low, high = np.array(plan.bounds[:2]), np.array(plan.bounds[2:])
     scores = []
     for block in blocks:
-        path = _sidewalk(block, _FROM_KERB[0])
-        if path.is_empty:
-            scores.append(-np.inf)
-            continue
-        places = _spaced(path, 10.0)
-        clear, facades = surroundings.judge(_at_eye_height(places))
-        seen = np.where(clear, _in_view(facades).max(axis=1), 0.0).mean()
+        number = math.ceil(block.length / _COARSE)
+        positions, facades = _stations(surroundings, block, _COARSE, np.full(number, _EYE_HEIGHT))
+        seen = _in_view(facades).max(axis=1).sum() / number if len(positions) else -np.inf
         offset = np.array(block.centroid.coords[0]) - (low + high) / 2
         scores.append(seen - 0.3 * float(np.abs(offset / (high - low)).max()))
     order: list[int] = []
@@ -235,14 +235,8 @@ def _ordered_rings(surroundings: _Surroundings) -> list[shapely.LineString]:
     return [blocks[index] for index in order]
 
 
-def _sidewalk(block: shapely.Polygon, from_kerb: float) -> shapely.Geometry:
-    """Path round a block at a distance inwards from its kerb."""
-    return shapely.buffer(block, -from_kerb, quad_segs=6).boundary
-
-
-def _spaced(path: shapely.Geometry, step: float) -> Floats:
-    """Points (N, 2) on the longest line of a path, so far apart along it."""
-    line = _longest(path)
+def _spaced(line: shapely.LineString, step: float) -> Floats:
+    """Points (N, 2) on a closed line, at most so far apart along it."""
     count = math.ceil(line.length / step)
     return shapely.get_coordinates(
         shapely.line_interpolate_point(line, np.arange(count) * line.length / count)
@@ -254,19 +248,15 @@ def _longest(path: shapely.Geometry) -> shapely.LineString:
     return lines[np.argmax(shapely.length(lines))]
 
 
-def _at_eye_height(places: Floats, height: npt.ArrayLike = 1.62) -> Floats:
-    return np.column_stack([places, np.broadcast_to(np.asarray(height, float), len(places))])
-
-
 def _walk(
     surroundings: _Surroundings,
-    rings: list[shapely.Polygon],
+    blocks: list[shapely.Polygon],
     count: int,
     shrink: float,
     rng: np.random.Generator,
 ) -> list[Viewpoint] | None:
     """A walk with steps that are `shrink` times as long as they may be; None if it finds too few places."""
-    lengths = np.cumsum([_sidewalk(ring, _FROM_KERB[0]).length for ring in rings])
+    lengths = np.cumsum([block.length for block in blocks])
     if not len(lengths):
         return None
     # As few blocks as steps of three metres allow.
@@ -275,9 +265,10 @@ def _walk(
     if step < SHORTEST_STEP:
         return None
     positions, facades = [], []
-    for ring in rings[: last + 1]:
-        heights = 1.62 + rng.uniform(-0.12, 0.16)
-        found, seen = _stations(surroundings, ring, step, heights, rng)
+    for block in blocks[: last + 1]:
+        number = math.ceil(block.length / step)
+        heights = _EYE_HEIGHT + rng.uniform(-0.12, 0.16) + rng.uniform(-0.05, 0.05, number)
+        found, seen = _stations(surroundings, block, step, heights)
         positions.append(found)
         facades.append(seen)
         if sum(map(len, positions)) >= count:
@@ -294,27 +285,41 @@ def _walk(
 
 
 def _stations(
-    surroundings: _Surroundings, ring: shapely.Polygon, step: float, height: float, rng: np.random.Generator
+    surroundings: _Surroundings, block: shapely.Polygon, step: float, heights: Floats
 ) -> tuple[Floats, Floats]:
-    """Free places round a block from which facades are seen: positions (N, 3) and facades (N, 72)."""
-    places = _spaced(_sidewalk(ring, 0.0), step)
-    heights = height + rng.uniform(-0.05, 0.05, len(places))
+    """Free places round a block from which facades are seen.
+
+    Args:
+        surroundings: of the city.
+        block: its border is the kerb.
+        step: metres along the kerb between two places that are tried.
+        heights: of the cameras there.
+
+    Returns:
+        Positions (N, 3), the longest gap between the last and the first, and facades (N, 72).
+    """
+    places = _spaced(block.exterior, step)
     positions = np.full((len(places), 3), np.nan)
     facades = np.zeros((len(places), len(_AZIMUTHS)))
     for from_kerb in _FROM_KERB:
         missing = np.flatnonzero(np.isnan(positions[:, 0]))
-        path = _sidewalk(ring, from_kerb)
+        path = shapely.buffer(block, -from_kerb, quad_segs=6).boundary
         if path.is_empty or not len(missing):
             continue
         line = _longest(path)
         along = shapely.line_locate_point(line, shapely.points(places[missing]))
-        nearest = shapely.line_interpolate_point(line, along)
-        tried = _at_eye_height(shapely.get_coordinates(nearest), heights[missing])
+        nearest = shapely.get_coordinates(shapely.line_interpolate_point(line, along))
+        tried = np.column_stack([nearest, heights[missing]])
         clear, seen = surroundings.judge(tried)
         clear &= _in_view(seen).max(axis=1) > _FACADES_NEEDED
         positions[missing[clear]], facades[missing[clear]] = tried[clear], seen[clear]
     kept = ~np.isnan(positions[:, 0])
-    return positions[kept], facades[kept]
+    positions, facades = positions[kept], facades[kept]
+    if len(positions):
+        gaps = np.linalg.norm(positions - np.roll(positions, 1, axis=0), axis=1)
+        first = int(np.argmax(gaps))
+        positions, facades = np.roll(positions, -first, axis=0), np.roll(facades, -first, axis=0)
+    return positions, facades
 
 
 def _headings(stations: Floats, views: Floats) -> Floats:
@@ -331,10 +336,10 @@ def _headings(stations: Floats, views: Floats) -> Floats:
             source = np.full(len(view), int(np.argmax(best)))
         else:
             turns = range(-reach, reach + 1)
-            options = np.array([np.roll(best, turn) - 0.25 * (turn / reach) ** 2 for turn in turns])
+            options = np.array([np.roll(best, turn) - _TURN_COST * (turn / reach) ** 2 for turn in turns])
             source = (np.arange(len(view)) - np.array(turns)[np.argmax(options, axis=0)]) % len(view)
         turn = (np.arange(len(view)) - source + len(view) // 2) % len(view) - len(view) // 2
-        cost = 0.25 * (np.minimum(np.abs(turn), reach) / reach) ** 2
+        cost = _TURN_COST * (np.minimum(np.abs(turn), reach) / reach) ** 2
         came_from.append(source)
         best = best[source] - cost + view
     chosen = [int(np.argmax(best))]

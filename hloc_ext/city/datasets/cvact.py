@@ -14,8 +14,7 @@ Grid north is at the centre column of the panoramas, azimuth grows to the right,
 middle. The panorama was taken at the centre of its tile, 2.5 m over the road. A pixel of a tile is that of
 zoom level 20, 156543.03392 m * cos(latitude) / 2^20. The test places lie in the north of the city, those for
 training in the south; tiles near the border between them overlap. Satellite and street pictures show
-different days. In the medium and large sizes panoramas are drawn with three quarters of their pixels in each
-direction, and enlarged.
+different days.
 """
 
 from __future__ import annotations
@@ -31,14 +30,10 @@ from ...formats.atomic import write_bytes
 from ..parallel import run_all
 from .files import exist, write_jpeg
 from .imagery import make_mosaic, north_up, vary
-from .place import Place, enlarged, inner, northernmost, pano_ids, street_viewpoints, web_pixel_size
+from .place import Place, inner, northernmost, pano_ids, street_viewpoints, web_pixel_size
 
-#: Extent of the city in metres, number of pairs, size in which panoramas are drawn.
-SIZES = {
-    "small": (320.0, 24, (1664, 832)),
-    "medium": (1000.0, 2000, (1248, 624)),
-    "large": (2000.0, 8000, (1248, 624)),
-}
+#: Extent of the city in metres, number of pairs.
+SIZES = {"small": (320.0, 24), "medium": (900.0, 2000), "large": (1600.0, 8000)}
 #: On the central meridian of its zone: grid north is true north.
 CRS, ORIGIN = "EPSG:32755", (500_000.0, 6_095_000.0)
 TILE = 1200
@@ -62,7 +57,7 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
         seed: of the city.
         workers: number of processes.
     """
-    extent, count, drawn = SIZES[size]
+    extent, count = SIZES[size]
     place = Place(extent, seed, CRS, ORIGIN)
     mosaic = make_mosaic(place, output / "city", MOSAIC_PIXEL, workers)
     pixel_size = web_pixel_size(float(place.geographic([[0, 0]])[0, 0]), 20)
@@ -80,7 +75,7 @@ def write(output: Path, size: str, seed: int, workers: int) -> None:
 
     def write_pair(index: int) -> None:
         tile = mosaic.warp(north_up(points[index], pixel_size, TILE, TILE), TILE, TILE)
-        panorama = enlarged(place.panorama(index, points[index], *drawn).rgb, PANORAMA)
+        panorama = place.panorama(index, points[index], *PANORAMA).rgb
         for street_path, tile_path in files(index):
             write_jpeg(tile_path, vary(tile, seed, index))
             write_jpeg(street_path, panorama)

@@ -29,7 +29,7 @@ from .imagery import make_mosaic, north_up, vary
 from .place import Place, inner, northernmost, street_viewpoints, web_pixel_size
 
 #: Extent of the city in metres, number of pairs.
-SIZES = {"small": (320.0, 24), "medium": (1000.0, 2000), "large": (2000.0, 8000)}
+SIZES = {"small": (320.0, 24), "medium": (900.0, 2000), "large": (1600.0, 8000)}
 #: On the central meridian of its zone: grid north is true north.
 CRS, ORIGIN = "EPSG:32615", (500_000.0, 4_317_000.0)
 TILE = 750

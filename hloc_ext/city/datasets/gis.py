@@ -56,7 +56,7 @@ from .rendition import leave_out, paint
 IMAGERY = ("ortho", "generated")
 SPLITS = ("train", "val", "test")
 #: Extent of the city in metres, number of scenes, gap between the regions of the splits in metres.
-SIZES = {"small": (320.0, 24, 0.0), "medium": (1000.0, 2000, 200.0), "large": (2000.0, 8000, 200.0)}
+SIZES = {"small": (320.0, 24, 0.0), "medium": (900.0, 2000, 200.0), "large": (1600.0, 8000, 200.0)}
 CRS, ORIGIN = "EPSG:32635", (487_000.0, 6_470_000.0)
 IMAGE = 512
 PIXEL = 0.25

@@ -17,7 +17,7 @@ SanFrancisco and 0.100817 m in Seattle.
 
 The cities have the names and latitudes of VIGOR's but nothing else of them: each is an invented one, and
 stands on the central meridian of its UTM zone, so that grid north is true north (to 0.01 degrees). Satellite
-and street pictures show different days. In the medium and large sizes panoramas are drawn in 1280 x 640
+and street pictures show different days. In the medium and large sizes panoramas are drawn in 1536 x 768
 pixels and enlarged.
 """
 
@@ -66,8 +66,8 @@ CITIES = (
 #: Extent of each city in metres, panoramas in each, size in which they are drawn.
 SIZES = {
     "small": (200.0, 6, (2048, 1024)),
-    "medium": (600.0, 500, (1280, 640)),
-    "large": (1200.0, 2000, (1280, 640)),
+    "medium": (600.0, 500, (1536, 768)),
+    "large": (1200.0, 2000, (1536, 768)),
 }
 
 # First word of the seed of what this module draws.
