@@ -116,7 +116,7 @@ def test_cvusa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cvact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cvact.SIZES, "small", (EXTENT, 3, (416, 208)))
+    monkeypatch.setitem(cvact.SIZES, "small", (EXTENT, 3))
     monkeypatch.setattr(cvact, "TILE", 600)
     cvact.write(tmp_path, "small", SEED, workers=2)
     assert len([*tmp_path.glob("ANU_data_*/streetview/*_grdView.jpg")]) == 3

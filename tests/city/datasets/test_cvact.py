@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("cvact")
     with pytest.MonkeyPatch.context() as patch:
         use_toy_city(patch)
-        patch.setitem(cvact.SIZES, "small", (EXTENT, COUNT, (832, 416)))
+        patch.setitem(cvact.SIZES, "small", (EXTENT, COUNT))
         patch.setattr(cvact, "MOSAIC_PIXEL", 0.2)
         cvact.write(output, "small", SEED, workers=2)
     return output
