@@ -18,8 +18,8 @@ from .render import Renderer
 
 Floats = npt.NDArray[np.float64]
 
-#: Nothing is nearer to a camera than this, metres.
-CLEARANCE = 1.5
+#: Nothing in the view of a camera is nearer than this, and nothing at all nearer than the second, metres.
+CLEARANCE, FREE = 1.5, 0.5
 #: Most and least metres between two photos of a walk.
 STEP, SHORTEST_STEP = 5.0, 1.5
 #: A query is at most so far from a map photo (metres), and turned so far against it (degrees).
@@ -36,7 +36,7 @@ _FACADE_ROWS = slice(2, 7)
 #: Facades between these distances (metres) are seen well; nearer ones than the first are in the way.
 _TOO_NEAR, _FACADE_NEAR, _FACADE_FAR = 4.0, 7.0, 40.0
 #: Half of the angle in which a photo needs facades, degrees.
-_HALF_VIEW = 30
+_HALF_VIEW = 35
 #: Two photos one after the other are turned by at most this, degrees; what that costs, in shares of facades
 #: (smaller turns cost less, with the square).
 _TURN, _TURN_COST = 20, 1.0
@@ -44,8 +44,10 @@ _TURN, _TURN_COST = 20, 1.0
 _FACADES_NEEDED = 0.3
 #: Steps in which blocks are judged, metres, and the height of the eyes.
 _COARSE, _EYE_HEIGHT = 8.0, 1.62
+#: Value of a direction in which something is nearer than :data:`CLEARANCE`.
+_BLOCKED = -20.0
 #: Distance of the path from the kerb, in the order of preference, metres.
-_FROM_KERB = (1.0, 0.7, 1.4, 1.9, 2.5, -0.6)
+_FROM_KERB = (0.9, 0.5, 1.4, 1.9, 2.5)
 #: Nothing is photographed this near to the end of the city, metres.
 _BORDER = 20.0
 
@@ -126,7 +128,7 @@ def query_viewpoints(renderer: Renderer, walk: list[Viewpoint], count: int, seed
 
 def _query_near(surroundings: _Surroundings, photo: Viewpoint, rng: np.random.Generator) -> Viewpoint:
     """A free place near a photo from which facades are seen."""
-    number = 48
+    number = 64
     angle = rng.uniform(0, 2 * np.pi, number)
     reach = rng.uniform(0.5, QUERY_DISTANCE - 0.1, number)
     positions = np.stack(
@@ -138,12 +140,11 @@ def _query_near(surroundings: _Surroundings, photo: Viewpoint, rng: np.random.Ge
         axis=1,
     )
     heading = photo.heading + rng.uniform(-QUERY_TURN, QUERY_TURN, number)
-    clear, facades = surroundings.judge(positions)
     columns = np.round(heading / 5).astype(int) % len(_AZIMUTHS)
-    share = np.where(clear, _in_view(facades)[np.arange(number), columns], -1.0)
+    share = _in_view(surroundings.judge(positions))[np.arange(number), columns]
     good = np.flatnonzero(share > _FACADES_NEEDED)
     chosen = int(good[0]) if len(good) else int(np.argmax(share))
-    if share[chosen] < 0:
+    if share[chosen] < -1:
         x, y, _ = photo.position
         raise InputError(
             f"The city of seed {surroundings.plan.seed} has no free place within {QUERY_DISTANCE:g} m of"
@@ -171,38 +172,37 @@ class _Surroundings:
         self._obstacles = shapely.STRtree([*walls, *things])
 
     def free(self, places: Floats) -> npt.NDArray[np.bool_]:
-        """Whether the plan has nothing within :data:`CLEARANCE` of (N, 2) places, and the border is far."""
+        """Whether the plan has nothing within :data:`FREE` of (N, 2) places, and the border is far."""
         min_x, min_y, max_x, max_y = self.plan.bounds
         inside = (places > np.array([min_x, min_y]) + _BORDER) & (places < np.array([max_x, max_y]) - _BORDER)
         free = np.asarray(inside.all(axis=1))
-        blocked = self._obstacles.query(shapely.points(places), predicate="dwithin", distance=CLEARANCE)
+        blocked = self._obstacles.query(shapely.points(places), predicate="dwithin", distance=FREE)
         free[blocked[0]] = False
         return free
 
-    def judge(self, positions: Floats) -> tuple[npt.NDArray[np.bool_], Floats]:
+    def judge(self, positions: Floats) -> Floats:
         """Look around.
 
         Args:
             positions: (N, 3).
 
         Returns:
-            Whether nothing is too near, (N,), and the share of each direction of :data:`_AZIMUTHS` that well
-            visible facades fill, less half of the share of what is in the way (near things, trees), (N, 72).
+            (N, 72): the share of each direction of :data:`_AZIMUTHS` that well visible facades fill, less half
+            of the share of what is in the way (near things, trees); :data:`_BLOCKED` where something is too
+            near, and in all directions of a place that is not free.
         """
-        clear = self.free(positions[:, :2])
-        facades = np.zeros((len(positions), len(_AZIMUTHS)))
-        chosen = np.flatnonzero(clear)
-        for part in np.array_split(chosen, max(1, len(chosen) // 200)):
+        values = np.full((len(positions), len(_AZIMUTHS)), _BLOCKED)
+        free = np.flatnonzero(self.free(positions[:, :2]))
+        for part in np.array_split(free, max(1, len(free) // 200)):
             origins = np.repeat(positions[part], len(self._directions), axis=0)
             samples = self._renderer.sample(origins, np.tile(self._directions, (len(part), 1)), self._light)
             shape = (len(part), len(_AZIMUTHS), len(_ELEVATIONS))
             distance, label = samples.distance.reshape(shape), samples.label.reshape(shape)
-            clear[part] = distance.min(axis=(1, 2), initial=np.inf) > CLEARANCE
             seen = (label == Label.BUILDING) & (distance > _FACADE_NEAR) & (distance < _FACADE_FAR)
             hidden = (distance < _TOO_NEAR) | ((label == Label.VEGETATION) & (distance < _FACADE_FAR))
-            value = seen - 0.5 * hidden
-            facades[part] = value[:, :, _FACADE_ROWS].mean(axis=2)
-        return clear, facades
+            value = (seen - 0.5 * hidden)[:, :, _FACADE_ROWS].mean(axis=2)
+            values[part] = np.where(distance.min(axis=2) < CLEARANCE, _BLOCKED, value)
+        return values
 
 
 def _in_view(facades: Floats) -> Floats:
@@ -310,9 +310,9 @@ def _stations(
         along = shapely.line_locate_point(line, shapely.points(places[missing]))
         nearest = shapely.get_coordinates(shapely.line_interpolate_point(line, along))
         tried = np.column_stack([nearest, heights[missing]])
-        clear, seen = surroundings.judge(tried)
-        clear &= _in_view(seen).max(axis=1) > _FACADES_NEEDED
-        positions[missing[clear]], facades[missing[clear]] = tried[clear], seen[clear]
+        seen = surroundings.judge(tried)
+        good = _in_view(seen).max(axis=1) > _FACADES_NEEDED
+        positions[missing[good]], facades[missing[good]] = tried[good], seen[good]
     kept = ~np.isnan(positions[:, 0])
     positions, facades = positions[kept], facades[kept]
     if len(positions):
