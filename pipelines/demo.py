@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -152,12 +151,13 @@ def make_dataset(outputs: Path, size: str, seed: int) -> Path:
     """
     try:
         from hloc_ext.city.generate import generate
+        from hloc_ext.city.parallel import available_cores
     except ImportError as error:
         raise MissingInputError(
             f"The city needs what is not installed ({error}): pip install 'hloc_ext[city]'"
         ) from error
     dataset = outputs / "city"
-    generate("aachen", size, seed, dataset, workers=len(os.sched_getaffinity(0)))
+    generate("aachen", size, seed, dataset, workers=available_cores())
     return dataset
 
 
