@@ -40,12 +40,14 @@ _HALF_VIEW = 35
 #: Two photos one after the other are turned by at most this, degrees; what that costs, in shares of facades
 #: (smaller turns cost less, with the square).
 _TURN, _TURN_COST = 20, 1.0
-#: Share of the view that facades fill at least.
-_FACADES_NEEDED = 0.3
+#: Share of the view that facades fill at least, and the share that is enough.
+_FACADES_NEEDED, _ENOUGH = 0.3, 0.6
 #: Steps in which blocks are judged, metres, and the height of the eyes.
 _COARSE, _EYE_HEIGHT = 8.0, 1.62
 #: Value of a direction in which something is nearer than :data:`CLEARANCE`.
 _BLOCKED = -20.0
+#: A walk round a block ends where no photo can be taken for so long, metres.
+_GAP = 8.0
 #: Distance of the path from the kerb, in the order of preference, metres.
 _FROM_KERB = (0.9, 0.5, 1.4, 1.9, 2.5)
 #: Nothing is photographed this near to the end of the city, metres.
@@ -187,9 +189,9 @@ class _Surroundings:
             positions: (N, 3).
 
         Returns:
-            (N, 72): the share of each direction of :data:`_AZIMUTHS` that well visible facades fill, less half
-            of the share of what is in the way (near things, trees); :data:`_BLOCKED` where something is too
-            near, and in all directions of a place that is not free.
+            (N, 72): the share of each direction of :data:`_AZIMUTHS` that well visible facades fill, less
+            half of the share of what is in the way (near things, trees); :data:`_BLOCKED` where something is
+            too near, and in all directions of a place that is not free.
         """
         values = np.full((len(positions), len(_AZIMUTHS)), _BLOCKED)
         free = np.flatnonzero(self.free(positions[:, :2]))
@@ -221,7 +223,10 @@ def _ordered_blocks(surroundings: _Surroundings) -> list[shapely.Polygon]:
     for block in blocks:
         number = math.ceil(block.length / _COARSE)
         positions, facades = _stations(surroundings, block, _COARSE, np.full(number, _EYE_HEIGHT))
-        seen = _in_view(facades).max(axis=1).sum() / number if len(positions) else -np.inf
+        # Round as much of the block as possible: more facades than enough do not make up for a gap.
+        seen = (
+            np.minimum(_in_view(facades).max(axis=1), _ENOUGH).sum() / number if len(positions) else -np.inf
+        )
         offset = np.array(block.centroid.coords[0]) - (low + high) / 2
         scores.append(seen - 0.3 * float(np.abs(offset / (high - low)).max()))
     order: list[int] = []
@@ -287,7 +292,7 @@ def _walk(
 def _stations(
     surroundings: _Surroundings, block: shapely.Polygon, step: float, heights: Floats
 ) -> tuple[Floats, Floats]:
-    """Free places round a block from which facades are seen.
+    """The longest row of free places round a block from which facades are seen.
 
     Args:
         surroundings: of the city.
@@ -296,7 +301,7 @@ def _stations(
         heights: of the cameras there.
 
     Returns:
-        Positions (N, 3), the longest gap between the last and the first, and facades (N, 72).
+        Positions (N, 3) in the order of the walk, and facades (N, 72).
     """
     places = _spaced(block.exterior, step)
     positions = np.full((len(places), 3), np.nan)
@@ -313,13 +318,22 @@ def _stations(
         seen = surroundings.judge(tried)
         good = _in_view(seen).max(axis=1) > _FACADES_NEEDED
         positions[missing[good]], facades[missing[good]] = tried[good], seen[good]
-    kept = ~np.isnan(positions[:, 0])
-    positions, facades = positions[kept], facades[kept]
-    if len(positions):
-        gaps = np.linalg.norm(positions - np.roll(positions, 1, axis=0), axis=1)
-        first = int(np.argmax(gaps))
-        positions, facades = np.roll(positions, -first, axis=0), np.roll(facades, -first, axis=0)
-    return positions, facades
+    run = _longest_run(~np.isnan(positions[:, 0]), math.floor(_GAP / step))
+    return positions[run], facades[run]
+
+
+def _longest_run(good: npt.NDArray[np.bool_], gap: int) -> npt.NDArray[np.int64]:
+    """Indices of the longest run of good places on a ring, with at most `gap` bad ones in a row."""
+    indices = np.flatnonzero(good)
+    if not len(indices):
+        return indices
+    ends = np.diff(np.append(indices, indices[0] + len(good))) > gap + 1
+    if not ends.any():
+        return indices
+    indices = np.roll(indices, -int(np.flatnonzero(ends)[0]) - 1)
+    ends = np.roll(ends, -int(np.flatnonzero(ends)[0]) - 1)
+    runs = np.split(indices, np.flatnonzero(ends)[:-1] + 1)
+    return max(runs, key=len)
 
 
 def _headings(stations: Floats, views: Floats) -> Floats:
