@@ -24,7 +24,7 @@ from .files import read_png, write_png
 from .place import Bounds, Place
 
 #: Side of the blocks that are drawn at a time, pixels.
-BLOCK = 1024
+BLOCK = 512
 #: What may throw a shadow into a block, metres around it.
 _REACH = 12.0
 

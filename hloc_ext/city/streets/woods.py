@@ -33,4 +33,4 @@ def woods_mesh(plan: CityPlan, textures: TextureSet, seed: int) -> Mesh:
             Item("tree", float(tree_x), float(tree_y), 0.0, float(height))
             for tree_x, tree_y, height in zip(x, y, size, strict=True)
         ]
-    return trees_mesh(items, np.arange(len(items)) + FIRST_WOOD_ID, textures, seed, detail=0.3)
+    return trees_mesh(items, np.arange(len(items)) + FIRST_WOOD_ID, textures, seed, detail=0.2)
