@@ -17,7 +17,6 @@ import numpy.typing as npt
 import pycolmap
 import torch
 
-from hloc_ext.errors import MissingInputError
 from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
 from hloc_ext.formats.colmap import projection_centers
 from hloc_ext.formats.images import read_image
@@ -147,15 +146,11 @@ def make_dataset(outputs: Path, size: str, seed: int) -> Path:
     """Photos of the city in Aachen's layout, unless they exist; returns their folder.
 
     Raises:
-        MissingInputError: the extra ``city`` is not installed.
+        InputError: the extra ``city`` is not installed, or the folder holds another city.
     """
-    try:
-        from hloc_ext.city.generate import generate
-        from hloc_ext.city.parallel import available_cores
-    except ImportError as error:
-        raise MissingInputError(
-            f"The city needs what is not installed ({error}): pip install 'hloc_ext[city]'"
-        ) from error
+    from hloc_ext.city.generate import generate
+    from hloc_ext.city.parallel import available_cores
+
     dataset = outputs / "city"
     generate("aachen", size, seed, dataset, workers=available_cores())
     return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ import pycolmap
 from PIL import Image, ImageDraw, ImageFont
 
 from hloc_ext.evaluation.poses import PoseError
+from hloc_ext.formats.atomic import write_bytes
 from hloc_ext.formats.images import read_image
 
 Pixels = npt.NDArray[np.uint8]
@@ -46,7 +48,9 @@ class Background:
 
 def save(path: Path, image: Pixels) -> None:
     """Write a PNG."""
-    Image.fromarray(image).save(path, optimize=True)
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, "PNG", optimize=True)
+    write_bytes(path, encoded.getvalue())
 
 
 def overview(

@@ -23,6 +23,9 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--output", required=True, type=Path, help="folder to write")
     result.add_argument("--workers", type=int, default=2, help="number of processes (default: 2)")
     result.add_argument(
+        "--depth", action="store_true", help="depth and classes of all photos, too (kind aachen)"
+    )
+    result.add_argument(
         "--overwrite",
         action="store_true",
         help="delete what OUTPUT holds and start again; only a folder that this command wrote",

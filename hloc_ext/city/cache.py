@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..formats.atomic import make_dir, replacing
 from .mesh import Mesh
 from .plan import make_plan
 from .scene import City, make_city
+from .source import source_digest
 from .streets.furniture import lamp_positions
 from .textures import Texture, TextureSet
 
@@ -27,8 +30,7 @@ KEPT = 8
 
 def cache_dir() -> Path:
     """Folder of the cities."""
-    root = os.environ.get("HLOC_EXT_CACHE") or Path.home() / ".cache" / "hloc_ext"
-    return Path(root) / "city"
+    return Path(os.environ.get("HLOC_EXT_CACHE") or "~/.cache/hloc_ext").expanduser() / "city"
 
 
 def cached_city(
@@ -40,15 +42,17 @@ def cached_city(
     in it, is reported and costs time only.
     """
     settings = {"extent": float(extent), "seed": int(seed), "crs": crs, "origin": [float(x) for x in origin]}
-    key = hashlib.sha256(json.dumps([settings, _code_hash()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([settings, source_digest(_CODE)]).encode()).hexdigest()[:16]
     path = cache_dir() / f"{key}.npz"
-    if path.exists():
-        try:
-            city = _read(path, settings)
+    try:
+        city = _read(path, settings)
+        with contextlib.suppress(OSError):
             os.utime(path)
-            return city
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            logger.warning("The cached city %s is damaged (%s): it is made again.", path, error)
+        return city
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logger.warning("The cached city %s cannot be read (%s): it is made again.", path, error)
     city = make_city(extent, seed, crs, origin)
     try:
         make_dir(path.parent)
@@ -72,15 +76,6 @@ _CODE = (
     "scene.py",
     "cache.py",
 )
-
-
-def _code_hash() -> str:
-    """Digest of the source of what makes cities."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(path for pattern in _CODE for path in folder.glob(pattern)):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _write(path: Path, city: City) -> None:
@@ -112,6 +107,8 @@ def _read(path: Path, settings: dict[str, Any]) -> City:
 
 
 def _forget_old(folder: Path) -> None:
+    """Delete the cities unused for longest, and what killed runs left."""
     files = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in files[KEPT:]:
+    left = [path for path in folder.glob(".*.tmp") if time.time() - path.stat().st_mtime > 3600]
+    for path in files[KEPT:] + left:
         path.unlink(missing_ok=True)

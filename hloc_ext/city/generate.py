@@ -11,6 +11,7 @@ from types import ModuleType
 from .. import __version__, logger
 from ..errors import CorruptFileError, InputError
 from ..formats.atomic import explaining, read_text, write_text
+from .source import source_digest
 
 #: What can be made. Each is a module of :mod:`hloc_ext.city.datasets` with ``write(output, size, seed,
 #: workers)``, whose description explains the layout.
@@ -22,12 +23,18 @@ README = "README.txt"
 
 
 def generate(
-    kind: str, size: str, seed: int, output: Path, workers: int = 2, overwrite: bool = False
+    kind: str,
+    size: str,
+    seed: int,
+    output: Path,
+    workers: int = 2,
+    overwrite: bool = False,
+    depth: bool = False,
 ) -> None:
     """Write a synthetic data set in the layout of a public one.
 
     A second call with the same arguments goes on where the first was interrupted; images that exist are not
-    made again. The bytes of the files depend on `kind`, `size`, `seed` and the version of hloc_ext alone.
+    made again. On the same machine the bytes of the files depend on nothing but `kind`, `size` and `seed`.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -37,6 +44,7 @@ def generate(
         workers: number of processes.
         overwrite: delete what `output` holds, and start again. Only a folder that this function wrote is
             deleted.
+        depth: of kind ``aachen``: write depth (``depth/NAME.h5``) and classes (``labels/NAME.png``), too.
 
     Raises:
         InputError: an argument has no such value, `output` holds something else, or a package is missing.
@@ -50,6 +58,8 @@ def generate(
         raise InputError(f"The seed is {seed}: choose a number that is not negative.")
     if workers < 1:
         raise InputError(f"{workers} workers: at least one process is needed.")
+    if depth and kind != "aachen":
+        raise InputError(f"Depth is written for the kind aachen only, not for {kind}.")
     output = Path(output)
     try:
         module = importlib.import_module(f"hloc_ext.city.datasets.{kind}")
@@ -57,28 +67,40 @@ def generate(
         if (error.name or "").startswith("hloc_ext"):
             raise
         raise InputError(
-            f"The city needs the package '{error.name}': `pip install hloc_ext[city,gis]`."
+            f"The city needs the package '{error.name}': pip install 'hloc_ext[city]'."
         ) from error
-    _claim(output, {"kind": kind, "size": size, "seed": seed, "version": __version__}, overwrite)
-    module.write(output, size, seed, workers)
+    settings = {
+        "kind": kind,
+        "size": size,
+        "seed": seed,
+        "version": __version__,
+        "code": source_digest()[:12],
+    }
+    with explaining(output):
+        _claim(output, settings, overwrite)
+    options = {"depth": True} if depth else {}
+    module.write(output, size, seed, workers, **options)
     write_text(output / README, _readme(kind, size, seed, module))
     logger.info("Wrote the %s data set '%s' to %s", size, kind, output)
 
 
-def _claim(output: Path, settings: dict[str, str | int], overwrite: bool) -> None:
+def _claim(output: Path, settings: dict[str, object], overwrite: bool) -> None:
     """Make `output` the folder of a data set with these settings, or refuse it."""
     if output.exists() and not output.is_dir():
         raise InputError(f"{output} is a file: name a folder for the data set.")
     path = output / SETTINGS
     if path.exists():
+        present = _read_settings(path)
+        if not settings.keys() <= present.keys() or present["kind"] not in KINDS:
+            raise InputError(f"{output} was not written by this command: choose another folder.")
         if overwrite:
             _delete(output)
-        elif (present := _read_settings(path)) != settings:
+        elif present != settings:
             different = [name for name in settings if present.get(name) != settings[name]]
             raise InputError(
                 f"{output} holds a data set with other settings"
                 f" ({', '.join(f'{name} {present.get(name)}, not {settings[name]}' for name in different)}):"
-                f" choose another folder, or overwrite it (--overwrite)."
+                f" choose another folder, delete this one, or overwrite it (--overwrite)."
             )
     elif output.is_dir() and any(output.iterdir()):
         raise InputError(

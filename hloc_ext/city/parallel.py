@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,10 +24,9 @@ _function: Callable[[Any], object] | None = None
 
 
 def available_cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Number of cores that this process may use, at most eight: each renderer takes memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 8)
 
 
 class WorkerError(HlocExtError, RuntimeError):
@@ -49,8 +51,10 @@ def run_all(
         WorkerError: a worker was killed.
         Exception: the first that `function` raises; tasks that have not begun are dropped.
     """
-    if workers > 1 and "fork" not in multiprocessing.get_all_start_methods():
-        logger.warning("This system cannot fork processes: one process works instead of %d.", workers)
+    # macOS can fork, but its system libraries crash in the copies.
+    forks = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    if workers > 1 and not forks:
+        logger.warning("Processes cannot be forked here: one process works instead of %d.", workers)
         workers = 1
     if workers <= 1 or len(tasks) <= 1:
         for task in tqdm(tasks, desc=description, dynamic_ncols=True):
@@ -63,7 +67,7 @@ def run_all(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with ProcessPoolExecutor(workers, context) as pool:
+        with ProcessPoolExecutor(workers, context, _end_with, (os.getpid(),)) as pool:
             futures = [pool.submit(_call, task) for task in tasks]
             try:
                 for future in tqdm(
@@ -81,6 +85,17 @@ def run_all(
     finally:
         _function = None
         cv2.setNumThreads(threads)
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: nobody would take its results."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _call(task: Any) -> None:

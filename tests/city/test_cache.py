@@ -59,7 +59,7 @@ def test_other_settings_make_another_city(made: list[int]) -> None:
 
 def test_a_change_of_the_code_makes_it_again(made: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     cache.cached_city(200, 1)
-    monkeypatch.setattr(cache, "_code_hash", lambda: "another version")
+    monkeypatch.setattr(cache, "source_digest", lambda _: "another version")
     cache.cached_city(200, 1)
     assert made == [1, 1]
 

@@ -36,8 +36,9 @@ def test_readme_and_settings(tmp_path: Path, calls: list[tuple]) -> None:
     output = tmp_path / "new" / "folder"
     generate("vigor", "small", 7, output, workers=3)
     assert calls == [("small", 7, 3)]
-    settings = {"kind": "vigor", "size": "small", "seed": 7, "version": __version__}
-    assert json.loads((output / SETTINGS).read_text()) == settings
+    settings = json.loads((output / SETTINGS).read_text())
+    assert len(settings.pop("code")) == 12
+    assert settings == {"kind": "vigor", "size": "small", "seed": 7, "version": __version__}
     readme = (output / "README.txt").read_text()
     assert readme.startswith("SYNTHETIC DATA.")
     assert f"hloc_ext {__version__}" in readme
@@ -110,7 +111,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "rasterio", None)
     for name in [name for name in sys.modules if name.startswith("hloc_ext.city.datasets.")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(InputError, match=r"'rasterio'.*pip install hloc_ext\[city,gis\]"):
+    with pytest.raises(InputError, match=r"'rasterio'.*pip install .hloc_ext\[city\]"):
         generate("gis", "small", 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -144,3 +145,29 @@ def test_help_is_quick_to_ask() -> None:
         "assert not {'rasterio', 'embreex', 'numba', 'geopandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_settings_of_another_program_are_left_alone(tmp_path: Path, calls: list[tuple]) -> None:
+    (tmp_path / SETTINGS).write_text('{"editor.fontSize": 12}')
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(InputError, match="not written by this command"):
+            generate("gis", "small", 1, tmp_path, overwrite=overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert not calls
+
+
+def test_other_code_does_not_go_on(
+    tmp_path: Path, calls: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate("gis", "small", 1, tmp_path)
+    monkeypatch.setattr("hloc_ext.city.generate.source_digest", lambda: "another version of the code")
+    with pytest.raises(InputError, match="code another vers"):
+        generate("gis", "small", 1, tmp_path)
+    generate("gis", "small", 1, tmp_path, overwrite=True)
+    assert len(calls) == 2
+
+
+def test_depth_is_for_aachen(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="aachen only"):
+        generate("gis", "small", 1, tmp_path, depth=True)

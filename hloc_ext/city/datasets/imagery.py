@@ -15,7 +15,7 @@ import rasterio
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from ...formats.atomic import explaining, replacing
+from ...formats.atomic import replacing
 from .. import light, sensor, views
 from ..labels import Label
 from ..mesh import Mesh
@@ -136,17 +136,17 @@ def make_mosaic(place: Place, folder: Path, pixel_size: float, workers: int) -> 
     width, height = int((max_x - min_x) / pixel_size), int((max_y - min_y) / pixel_size)
     bounds = (min_x, max_y - height * pixel_size, min_x + width * pixel_size, max_y)
     mosaic = Mosaic(folder / "ortho.tif", folder / "labels.tif", bounds, pixel_size, width, height)
-    if mosaic.path.exists() and mosaic.labels_path.exists():
-        return mosaic
     parts = folder / "blocks"
+    if mosaic.path.exists() and mosaic.labels_path.exists():
+        shutil.rmtree(parts, ignore_errors=True)
+        return mosaic
     blocks = [(row, column) for row in range(0, height, BLOCK) for column in range(0, width, BLOCK)]
     missing = [block for block in blocks if not all(path.exists() for path in _files(parts, block))]
     if missing:
         run_all(missing, _drawer(place, mosaic, parts), workers, "imagery")
     _assemble(mosaic, place, mosaic.path, [(block, _files(parts, block)[0]) for block in blocks], 3)
     _assemble(mosaic, place, mosaic.labels_path, [(block, _files(parts, block)[1]) for block in blocks], 1)
-    with explaining(parts):
-        shutil.rmtree(parts, ignore_errors=True)
+    shutil.rmtree(parts, ignore_errors=True)
     return mosaic
 
 
