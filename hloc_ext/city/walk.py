@@ -39,9 +39,9 @@ _TOO_NEAR, _FACADE_NEAR, _FACADE_FAR = 4.0, 7.0, 40.0
 _HALF_VIEW = 35
 #: Two photos one after the other are turned by at most this, degrees; what that costs, in shares of facades
 #: (smaller turns cost less, with the square).
-_TURN, _TURN_COST = 20, 1.0
-#: Share of the view that facades fill at least, and the share that is enough.
-_FACADES_NEEDED, _ENOUGH = 0.3, 0.6
+_TURN, _TURN_COST = 10, 0.4
+#: Share of the view that facades fill at least, and the share that is enough: of a block, and of a query.
+_FACADES_NEEDED, _ENOUGH, _ENOUGH_OF_QUERY = 0.3, 0.6, 0.5
 #: Steps in which blocks are judged, metres, and the height of the eyes.
 _COARSE, _EYE_HEIGHT = 8.0, 1.62
 #: Value of a direction in which something is nearer than :data:`CLEARANCE`.
@@ -86,7 +86,7 @@ def map_walk(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:
     """Photos of somebody who walks round one block after the other, on the sidewalks, and looks at facades.
 
     Photos are 3 to 5 m apart where the streets are long enough. Each looks where facades fill most of the
-    view, turned by about 20° at most against the one before.
+    view, turned by about 10° at most against the one before.
 
     Args:
         renderer: of the city.
@@ -144,7 +144,7 @@ def _query_near(surroundings: _Surroundings, photo: Viewpoint, rng: np.random.Ge
     heading = photo.heading + rng.uniform(-QUERY_TURN, QUERY_TURN, number)
     columns = np.round(heading / 5).astype(int) % len(_AZIMUTHS)
     share = _in_view(surroundings.judge(positions))[np.arange(number), columns]
-    good = np.flatnonzero(share > _FACADES_NEEDED)
+    good = np.flatnonzero(share > _ENOUGH_OF_QUERY)
     chosen = int(good[0]) if len(good) else int(np.argmax(share))
     if share[chosen] < -1:
         x, y, _ = photo.position
@@ -281,7 +281,7 @@ def _walk(
     if sum(map(len, positions)) < count:
         return None
     stations, views = np.concatenate(positions)[:count], np.concatenate(facades)[:count]
-    headings = _headings(stations, _in_view(views)) + rng.uniform(-4, 4, count)
+    headings = _headings(stations, _in_view(views)) + rng.uniform(-2, 2, count)
     pitch, roll = rng.uniform(6, 12, count), rng.normal(0, 0.8, count)
     return [
         Viewpoint((float(x), float(y), float(z)), float(headings[i] % 360), float(pitch[i]), float(roll[i]))

@@ -40,7 +40,7 @@ from ..mesh import Mesh
 from ..parallel import run_all
 from ..walk import Viewpoint, map_walk, query_viewpoints
 from .exact_model import Observer, reference_model
-from .files import exist, write_jpeg, write_png
+from .files import camera_exif, exist, write_jpeg, write_png
 from .place import Place
 
 #: Extent of the city in metres; numbers of map photos, queries by day and by night.
@@ -71,7 +71,7 @@ def _camera(width: int, height: int, focal_length: float, distortion: float) -> 
 MAP_CAMERAS = (
     _camera(800, 600, 618.0, -0.021),
     _camera(840, 560, 640.0, -0.034),
-    _camera(800, 600, 667.0, 0.012),
+    _camera(816, 612, 667.0, 0.012),
 )
 QUERY_CAMERAS = {
     "query/day/milestone": _camera(800, 600, 671.0, -0.045),
@@ -116,7 +116,11 @@ def write(output: Path, size: str, seed: int, workers: int, depth: bool = False)
     studio = _Studio(photos, cameras, SIZES[size][0], seed)
 
     def take(index: int) -> None:
-        _write_photo(output, photos[index], studio.take(index), depth)
+        photo = photos[index]
+        camera = cameras[photo.camera - 1]
+        focal_length = math.hypot(24, 36) * camera.params[0] / math.hypot(camera.width, camera.height)
+        exif = camera_exif("hloc_ext", f"camera {photo.camera}", focal_length)
+        _write_photo(output, photo, studio.take(index), exif, depth)
 
     run_all(missing, take, workers, "photos")
     cameras_by_condition: dict[str, dict[str, pycolmap.Camera]] = {"day": {}, "night": {}}
@@ -270,11 +274,11 @@ def _files(output: Path, photo: Photo, depth: bool) -> list[Path]:
     return [output / aachen.IMAGES / photo.name, *(extra if depth else [])]
 
 
-def _write_photo(output: Path, photo: Photo, view: views.View, depth: bool) -> None:
+def _write_photo(output: Path, photo: Photo, view: views.View, exif: bytes, depth: bool) -> None:
     picture, *extra = _files(output, photo, depth)
     if extra:
         with replacing(extra[0]) as temporary, h5py.File(temporary, "w") as file:
             values = np.where(np.isfinite(view.depth), view.depth, 0)
             file.create_dataset("depth", data=values, compression="gzip", compression_opts=3, shuffle=True)
         write_png(extra[1], view.label)
-    write_jpeg(picture, view.rgb)
+    write_jpeg(picture, view.rgb, exif)

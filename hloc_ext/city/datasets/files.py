@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import ExifTags, Image
 
 from ...errors import CorruptFileError
 from ...formats.atomic import write_bytes, write_text
@@ -18,9 +19,27 @@ Pixels = npt.NDArray[np.uint8]
 JPEG_QUALITY = 90
 
 
-def write_jpeg(path: Path, rgb: Pixels) -> None:
-    """Write an (H, W, 3) RGB picture."""
-    write_bytes(path, _encode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]))
+def write_jpeg(path: Path, rgb: Pixels, exif: bytes = b"") -> None:
+    """Write an (H, W, 3) RGB picture, with EXIF tags if they are given (see :func:`camera_exif`)."""
+    data = _encode(".jpg", rgb, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if exif:
+        segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+        data = data[:2] + segment + data[2:]
+    write_bytes(path, data)
+
+
+def camera_exif(make: str, model: str, focal_length: float) -> bytes:
+    """EXIF tags of a camera.
+
+    Args:
+        make, model: its names.
+        focal_length: 35 mm equivalent, by the diagonal of the picture; written in whole millimetres, as the
+            standard has it.
+    """
+    tags = Image.Exif()
+    tags[ExifTags.Base.Make], tags[ExifTags.Base.Model] = make, model
+    tags.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = round(focal_length)
+    return tags.tobytes()
 
 
 def write_png(path: Path, picture: Pixels) -> None:
