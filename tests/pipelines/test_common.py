@@ -27,7 +27,7 @@ from pipelines.common import (
     run_pipeline,
     unless_done,
 )
-from pipelines.summary import facts_of
+from pipelines.summary import command_of, facts_of
 from tests.pipelines.killing import start
 from tests.test_match_dense import CONF as DENSE_CONF
 
@@ -248,7 +248,8 @@ def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monk
 
 
 def test_facts_repeat_the_command(run):
-    facts = facts_of(run, "python -m pipelines.x", ["--images", "my photos"], EstimatorConf(seed=3), more="1")
+    command = command_of("python -m pipelines.x", ["--images", "my photos"])
+    facts = facts_of(run, command, EstimatorConf(seed=3), more="1")
     assert facts["command"] == "python -m pipelines.x --images 'my photos'"
     assert (facts["features"], facts["matcher"]) == ("feats-sift", "matches-NN-mutual-ratio.8")
     assert "seed 3" in facts["estimator"] and facts["more"] == "1"

@@ -151,6 +151,7 @@ def list_photos(size: str) -> list[Photo]:
         # The same way is walked on several days.
         moment = index // (DAYS * PHOTOS_PER_MOMENT) * DAYS + index % DAYS
         photos.append(Photo(f"db/{index + 1}.jpg", "map", moment % len(MAP_CAMERAS) + 1, moment))
+    moment = max(photo.moment for photo in photos)
     start = datetime(2013, 2, 10, 12, 30)
     for condition, count in (("day", num_day), ("night", num_night)):
         folders = [name for name in QUERY_CAMERAS if name.startswith(f"query/{condition}/")]
@@ -162,7 +163,8 @@ def list_photos(size: str) -> list[Photo]:
                 taken += timedelta(days=400, hours=8)
             camera = len(MAP_CAMERAS) + 1 + list(QUERY_CAMERAS).index(folder)
             name = f"{folder}/IMG_{taken:%Y%m%d_%H%M%S}.jpg"
-            photos.append(Photo(name, condition, camera, photos[-1].moment + 1))
+            moment += 1
+            photos.append(Photo(name, condition, camera, moment))
     return photos
 
 
