@@ -14,7 +14,7 @@
 Poses are world→camera, in metres; the world is the scene frame (x east, y north, z up), and the poses of the
 reference model are exact, too. Its points are corners of the map photos, at their exact place in space, seen
 by all photos in which nothing hides them; none is on a car or a person. Light and weather, cars and people
-are the same in 20 photos of the map, which is walked on three days, and others in each query. A query is at most 3 m from a
+are the same in 20 map photos one after the other, and others in each query. A query is at most 3 m from a
 map photo and turned by at most 25 degrees against it.
 """
 
@@ -50,8 +50,8 @@ SIZES = {
     "large": (1100.0, 4328, 824, 98),
 }
 CRS, ORIGIN = "EPSG:32632", (294_000.0, 5_628_000.0)
-#: Every part of the way is walked on so many days, and so many photos are taken of it each time.
-DAYS, PHOTOS_PER_MOMENT = 3, 20
+#: Map photos one after the other that are taken at the same moment.
+PHOTOS_PER_MOMENT = 20
 #: Share of the moments of the map, and of the queries by day, that are under clouds.
 OVERCAST = 0.3
 #: Cars and people keep away from the cameras, metres.
@@ -148,8 +148,7 @@ def list_photos(size: str) -> list[Photo]:
     _, num_map, num_day, num_night = SIZES[size]
     photos = []
     for index in range(num_map):
-        # The same way is walked on several days.
-        moment = index // (DAYS * PHOTOS_PER_MOMENT) * DAYS + index % DAYS
+        moment = index // PHOTOS_PER_MOMENT
         photos.append(Photo(f"db/{index + 1}.jpg", "map", moment % len(MAP_CAMERAS) + 1, moment))
     moment = max(photo.moment for photo in photos)
     start = datetime(2013, 2, 10, 12, 30)
