@@ -141,9 +141,12 @@ def exact(studio: Studio, repeats: int) -> None:
         tile = ortho(studio.renderer, bounds, 0.25, light)
         whole = panorama(studio.renderer, view.position, 1024, 512, light)
         turns.append(abs(exactness.azimuth_error(whole, view.position, tile, bounds)))
-        tile.label[tile.label == Label.CROSSING] = Label.ROAD
+        # Drawn four times as fine, for parts of a pixel.
+        bounds = _around(view.position, 20)
+        fine = ortho(studio.renderer, bounds, 0.0625, light)
+        fine.label[fine.label == Label.CROSSING] = Label.ROAD
         for label, shapes in polygons.items():
-            layers[label].append(exactness.boundary_distances(tile, label, shapes, bounds))
+            layers[label].append(exactness.boundary_distances(fine, label, shapes, bounds) / 4)
     for label, distances in layers.items():
         _quantiles(f"layer against ortho, {label.name.lower()} (px of 0.25 m)", np.concatenate(distances))
     _quantiles("panorama against tile (degrees)", np.array(turns))

@@ -14,8 +14,8 @@
 Poses are world→camera, in metres; the world is the scene frame (x east, y north, z up), and the poses of the
 reference model are exact, too. Its points are corners of the map photos, at their exact place in space, seen
 by all photos in which nothing hides them; none is on a car or a person. Light and weather, cars and people
-are the same in 20 map photos one after the other, and others in each query. A query is at most 3 m from a
-map photo and turned by at most 25 degrees against it.
+are the same in 20 photos of the map, which is walked on three days, and others in each query. A query is at
+most 3 m from a map photo, and its heading is turned by at most 25 degrees against it.
 """
 
 from __future__ import annotations
