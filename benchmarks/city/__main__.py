@@ -133,7 +133,7 @@ def exact(studio: Studio, repeats: int) -> None:
     plan = studio.city.plan
     polygons = {
         Label.ROAD: [plan.roads],
-        Label.SIDEWALK: [plan.sidewalks],
+        Label.SIDEWALK: [plan.sidewalks, plan.plazas],
         Label.BUILDING: [building.footprint for building in plan.buildings],
     }
     for view in views:
