@@ -59,12 +59,10 @@ def exposure(radiance: npt.NDArray[np.float32], light: Light) -> float:
     """
     luminance = radiance.reshape(-1, 3)[::7] @ np.array([0.2126, 0.7152, 0.0722], np.float32)
     middle = math.exp(float(np.mean(np.log(np.maximum(luminance, 1e-4)))))
-    factor = 0.17 / max(middle, 1e-4)
     if light.is_night:
-        factor = min(factor, 0.08 / max(middle, 1e-4), 12.0)
+        return min(0.08 / middle, 12.0) * light.exposure
     bright = float(np.percentile(luminance, 97))
-    factor = min(factor, 1.6 / max(bright, 1e-4)) if not light.is_night else factor
-    return factor * light.exposure
+    return min(0.17 / middle, 1.6 / max(bright, 1e-4)) * light.exposure
 
 
 def develop(

@@ -347,7 +347,7 @@ def _upper_floor(
                 )
             )
         elif kind == "balcony" and low > _LOWEST_BALCONY and depth >= 0:
-            _balcony(rng, style, facade, bays, column, low, head, depth)
+            _balcony(style, facade, bays, column, low, head, depth)
         elif kind == "loggia":
             left, right = bays.limits[column] + 0.2, bays.limits[column + 1] - 0.2
             facade.openings.append(Opening("french", left, right, low + 0.04, head, depth))
@@ -362,7 +362,6 @@ def _upper_floor(
 
 
 def _balcony(
-    rng: np.random.Generator,
     style: Style,
     facade: Facade,
     bays: _Bays,

@@ -39,9 +39,9 @@ def shopfront(rng: np.random.Generator, number: int) -> Picture:
     view = stickers.over(view)
     picture = blend(canvas.reduced(), view, mask)
     if number % 12 == 7:
-        picture = _shutter(rng, picture, [*panes, door], full=True)
+        picture = _shutter(rng, picture, [*panes, door])
     elif number % 12 == 10:
-        picture = _shutter(rng, picture, panes[:1], full=True)
+        picture = _shutter(rng, picture, panes[:1])
     grime = patches(fractal(rng, shape, 1.4) + ramp(shape, -1.3, 1.2), 0.15, 0.7)
     picture = blend(picture, (92, 87, 80), 0.35 * grime * (1 - 0.7 * mask))
     picture *= (1 - 0.15 * specks(rng, shape, 50, (0.5, 1.5)) + 0.015 * fractal(rng, shape, 0.5))[..., None]
@@ -342,7 +342,7 @@ def _on_glass(rng: np.random.Generator, canvas: Canvas, panes: list[Box], door: 
         emblem(canvas, rng, x + w / 2, y + w / 2, 0.4 * w, 235 - paper, paper)
 
 
-def _shutter(rng: np.random.Generator, picture: Field, boxes: list[Box], full: bool) -> Field:
+def _shutter(rng: np.random.Generator, picture: Field, boxes: list[Box]) -> Field:
     """Close boxes by a roller shutter with tags sprayed on it."""
     shape = picture.shape[:2]
     cover, layer = (
