@@ -1,0 +1,115 @@
+"""Matches from the similarity of two sets of descriptors, in blocks, so that memory stays bounded.
+
+The probability that token i of image 0 and token j of image 1 show the same place is
+
+    P_ij = m_i m_j softmax_j(S_ij) softmax_i(S_ij),     S_ij = scale <a_i, b_j>,
+
+the dual softmax of Rocco et al. ("Neighbourhood consensus networks", NeurIPS 2018) as used by LoFTR, times the
+probabilities m that a token has a counterpart at all (LightGlue, ICCV 2023, eq. 6). Descriptors have unit length,
+so that S is bounded and exp(S - scale) neither overflows nor needs the maximum of a row.
+
+Shapes: B batch, N0 and N1 tokens, D channels, M matches.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BLOCK_ELEMENTS = 2**25  # of the similarity matrix that exist at a time: 128 MiB
+
+
+class Matches(NamedTuple):
+    """Matches of a batch of pairs, sorted by pair and by token of image 0."""
+
+    batch: Tensor  # M, pair
+    index0: Tensor  # M, token of image 0
+    index1: Tensor  # M, token of image 1
+    log_probability: Tensor  # M, log P_ij
+
+
+class Descriptors(NamedTuple):
+    """What the tokens of one image are matched by."""
+
+    vectors: Tensor  # B×N×D, of unit length
+    log_matchability: Tensor  # B×N, log m; -inf at tokens that do not exist
+
+
+def log_dual_softmax(first: Descriptors, second: Descriptors, scale: Tensor) -> Tensor:
+    """log P of all pairs of tokens, B×N0×N1 (for training: memory is not bounded)."""
+    similarity = scale * first.vectors @ second.vectors.transpose(1, 2)
+    missing0 = first.log_matchability.isneginf().unsqueeze(2)
+    missing1 = second.log_matchability.isneginf().unsqueeze(1)
+    similarity = similarity.float().masked_fill(missing0 | missing1, -1e4)
+    matchable = first.log_matchability.unsqueeze(2) + second.log_matchability.unsqueeze(1)
+    return similarity.log_softmax(2) + similarity.log_softmax(1) + matchable
+
+
+@torch.no_grad()
+def mutual_matches(
+    first: Descriptors,
+    second: Descriptors,
+    scale: Tensor,
+    min_probability: float,
+    block_elements: int = BLOCK_ELEMENTS,
+) -> Matches:
+    """Pairs of tokens that are each other's most probable counterpart.
+
+    Args:
+        first, second: descriptors of image 0 and image 1.
+        scale: of the similarity (inverse temperature), a scalar.
+        min_probability: least P_ij.
+        block_elements: elements of the similarity matrix that are held at a time; changes memory, not the result.
+    """
+    found = [
+        _mutual_matches_of_pair(
+            Descriptors(first.vectors[b], first.log_matchability[b]),
+            Descriptors(second.vectors[b], second.log_matchability[b]),
+            scale,
+            min_probability,
+            block_elements,
+        )
+        for b in range(len(first.vectors))
+    ]
+    batch = torch.cat([torch.full_like(index0, b) for b, (index0, _, _) in enumerate(found)])
+    return Matches(batch, *(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _mutual_matches_of_pair(
+    first: Descriptors, second: Descriptors, scale: Tensor, min_probability: float, block_elements: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    # Tokens that do not exist are left out; the others keep their index.
+    keep0, keep1 = (d.log_matchability.isneginf().logical_not().nonzero()[:, 0] for d in (first, second))
+    a, b = first.vectors[keep0] * scale, second.vectors[keep1]
+    m0, m1 = first.log_matchability[keep0], second.log_matchability[keep1]
+    rows = max(1, block_elements // max(1, len(b)))
+    starts = range(0, len(a), rows)
+    only_block = a @ b.T if len(starts) == 1 else None
+
+    def similarity(start: int) -> Tensor:
+        return only_block if only_block is not None else a[start : start + rows] @ b.T
+
+    # First pass: sums of rows and columns. Second pass: the best of each row and column.
+    row_sum, column_sum = torch.zeros_like(m0), torch.zeros_like(m1)
+    for start in starts:
+        exponential = torch.exp(similarity(start).float() - scale)
+        row_sum[start : start + rows] = exponential.sum(1)
+        column_sum += exponential.sum(0)
+    row_term = m0 - row_sum.clamp_min(1e-30).log() - scale
+    column_term = m1 - column_sum.clamp_min(1e-30).log() - scale
+    best1 = torch.zeros_like(keep0)
+    best_log = torch.full_like(row_term, float("-inf"))
+    best0, column_best = torch.zeros_like(keep1), torch.full_like(column_term, float("-inf"))
+    for start in starts:
+        log_p = torch.add(column_term, similarity(start).float(), alpha=2) + row_term[start : start + rows, None]
+        best_log[start : start + rows], best1[start : start + rows] = log_p.max(1)
+        value, index = log_p.max(0)
+        better = value > column_best
+        column_best = torch.where(better, value, column_best)
+        best0 = torch.where(better, index + start, best0)
+    tokens = torch.arange(len(a), device=a.device)
+    mutual = (best0[best1] == tokens) if len(b) else torch.zeros_like(tokens, dtype=torch.bool)
+    chosen = (mutual & (best_log > torch.as_tensor(min_probability).log())).nonzero()[:, 0]
+    return keep0[chosen], keep1[best1[chosen]], best_log[chosen]
