@@ -37,14 +37,24 @@ class Descriptors(NamedTuple):
     log_matchability: Tensor  # B×N, log m; -inf at tokens that do not exist
 
 
-def log_dual_softmax(first: Descriptors, second: Descriptors, scale: Tensor) -> Tensor:
-    """log P of all pairs of tokens, B×N0×N1 (for training: memory is not bounded)."""
-    similarity = scale * first.vectors @ second.vectors.transpose(1, 2)
+class Assignment(NamedTuple):
+    """Log probabilities of all pairs of tokens, B×N0×N1 (for training: memory is not bounded)."""
+
+    rows: Tensor  # of the token of image 1, given that of image 0
+    columns: Tensor  # of the token of image 0, given that of image 1
+    log_p: Tensor  # log P
+
+
+def assign(first: Descriptors, second: Descriptors, scale: Tensor) -> Assignment:
+    """The dual softmax of all pairs of tokens, in float32 also under autocast."""
+    with torch.autocast(first.vectors.device.type, enabled=False):
+        similarity = (scale * first.vectors.float()) @ second.vectors.float().transpose(1, 2)
     missing0 = first.log_matchability.isneginf().unsqueeze(2)
     missing1 = second.log_matchability.isneginf().unsqueeze(1)
-    similarity = similarity.float().masked_fill(missing0 | missing1, -1e4)
+    similarity = similarity.masked_fill(missing0 | missing1, -1e4)
+    rows, columns = similarity.log_softmax(2), similarity.log_softmax(1)
     matchable = first.log_matchability.unsqueeze(2) + second.log_matchability.unsqueeze(1)
-    return similarity.log_softmax(2) + similarity.log_softmax(1) + matchable
+    return Assignment(rows, columns, rows + columns + matchable)
 
 
 @torch.no_grad()
