@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +16,21 @@ from torch.utils.data import Dataset
 from ..errors import CorruptFileError, InputError, MissingInputError
 from ..formats.images import list_images, read_image
 from .map_palettes import NUM_CLASSES
-from .map_rendering import Pixels, random_style, render_map
+from .map_rendering import random_style, render_map
+from .samples import (
+    CELL,
+    Matches,
+    Matrix,
+    PhotoChange,
+    Pixels,
+    as_sample,
+    cell_centers,
+    changed,
+    checked_size,
+    inside,
+    view,
+)
 
-Matrix = npt.NDArray[np.float64]
-#: Change a grey photo (H, W) uint8 as another camera, light or weather would.
-PhotoChange = Callable[[Pixels, np.random.Generator], Pixels]
-
-#: Side of a cell of the coarse grid, pixels.
-CELL = 8
 #: Where only some classes are annotated, cells farther than this from any of them are unknown, pixels of the
 #: source image.
 KNOWN_DISTANCE = 24.0
@@ -87,10 +94,8 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
     in a random style; either may be the first. Both are seen through similarity transforms of the ground; the
     map is drawn after its own, so that its lines and letters are as wide and upright as on any map.
 
-    Samples have image0, image1, clean0, clean1 (1, H, W) float32 in [0, 1], points1, points0 (N, 2) float32
-    and valid1, valid0 (N,) bool: where the centres of the cells of stride 8 (row-major, centre of the first
-    at pixel (0, 0)) lie in the other image, and whether they do and are known. Pixels outside of the source
-    image are filled with one grey value, and unknown.
+    Samples are those of :func:`~hloc_ext.datasets.samples.as_sample`. Pixels outside of the source image are
+    filled with one grey value, and unknown.
 
     Args:
         files: photos and masks, see :func:`find_labelled_images`.
@@ -126,11 +131,9 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         max_scale: float = 2.0,
         clean: str = "view",
     ) -> None:
-        self.size = (size, size) if isinstance(size, int) else size
+        self.size = checked_size(size)
         if not files:
             raise InputError("No image with a class mask: give at least one.")
-        if min(self.size) < CELL or any(side % CELL for side in self.size):
-            raise InputError(f"Size {self.size} of the samples: expected multiples of {CELL}.")
         if clean not in ("view", "photo"):
             raise InputError(f"clean={clean!r}: expected 'view' or 'photo'.")
         if max_scale < 1:
@@ -152,9 +155,12 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
             self._photos(rng) if rng.random() < self.photo_pairs else self._photo_and_map(rng)
         )
         order = rng.permutation(2)
-        return make_sample(
-            [images[i] for i in order], [clean[i] for i in order], [transforms[i] for i in order], known
-        )
+        first, second = (transforms[i] for i in order)
+        matches = [
+            _correspondences(first, second, known, self.size),
+            _correspondences(second, first, known, self.size),
+        ]
+        return as_sample([images[i] for i in order], [clean[i] for i in order], matches)
 
     def _photos(self, rng: np.random.Generator) -> _Views:
         """A photo twice."""
@@ -162,7 +168,7 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         transforms = random_views(photo.shape, self.size, rng, self.max_rotation, self.max_scale)
         fill = int(rng.integers(256))
         clean = [view(photo, transform, self.size, fill) for transform in transforms]
-        images = [self._changed(picture, self.photo_change, rng) for picture in clean]
+        images = [changed(picture, self.photo_change, rng) for picture in clean]
         if rng.random() < self.inverted:
             images[1] = 255 - images[1]
         return images, clean, transforms, np.ones(photo.shape, bool)
@@ -186,7 +192,7 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         fill = int(rng.integers(256))
         clean = [view(photo, transform, self.size, fill) for transform in transforms]
         chart = render_map(view_label(label, transforms[1], self.size), rng, style.grey())
-        images = [self._changed(clean[0], self.photo_change, rng), self._changed(chart, self.map_change, rng)]
+        images = [changed(clean[0], self.photo_change, rng), changed(chart, self.map_change, rng)]
         if self.clean == "view":
             clean[1] = chart
         return images, clean, transforms, known
@@ -204,15 +210,11 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
             if photo.shape != label.shape or label.max() >= NUM_CLASSES:
                 raise CorruptFileError(
                     f"Mask {files.label} ({label.shape[1]}x{label.shape[0]}, classes up to {label.max()})"
-                    f" does not fit {files.image} ({photo.shape[1]}x{photo.shape[0]}): expected the same size,"
-                    f" and classes from 0 to {NUM_CLASSES - 1}."
+                    f" does not fit {files.image} ({photo.shape[1]}x{photo.shape[0]}): expected the same"
+                    f" size, and classes from 0 to {NUM_CLASSES - 1}."
                 )
             self._loaded[number] = photo, label, known_area(label, files.partial)
         return self._loaded[number]
-
-    @staticmethod
-    def _changed(picture: Pixels, change: PhotoChange | None, rng: np.random.Generator) -> Pixels:
-        return picture if change is None else change(picture, rng)
 
 
 def _count_borders(
@@ -301,23 +303,6 @@ def _similarity(size: tuple[int, int], center: Matrix, pixel: float, heading: fl
     return transform
 
 
-def view(picture: Pixels, transform: Matrix, size: tuple[int, int], fill: int = 0) -> Pixels:
-    """A view of a picture, smooth where its pixels are larger than those of the picture.
-
-    Args:
-        picture: (H, W).
-        transform: (3, 3) pixel of the view → pixel of the picture.
-        size: (height, width) of the view.
-        fill: value outside of the picture.
-    """
-    pixel = math.sqrt(abs(np.linalg.det(transform[:2, :2])))
-    if pixel > 1.2:
-        picture = cv2.GaussianBlur(picture, (0, 0), 0.5 * math.sqrt(pixel**2 - 1)).astype(np.uint8)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(picture, transform[:2], size[::-1], flags=flags, borderValue=float(fill))
-    return np.asarray(seen, np.uint8)
-
-
 def view_label(label: Pixels, transform: Matrix, size: tuple[int, int]) -> Pixels:
     """Classes in a view: the one with the largest interpolated share of each pixel; 0 outside.
 
@@ -338,48 +323,9 @@ def view_label(label: Pixels, transform: Matrix, size: tuple[int, int]) -> Pixel
     return seen
 
 
-def make_sample(
-    images: Sequence[Pixels],
-    clean: Sequence[Pixels],
-    transforms: Sequence[Matrix],
-    known: npt.NDArray[np.bool_],
-) -> dict[str, torch.Tensor]:
-    """Training sample of two views of one plane.
-
-    Args:
-        images: two (H, W) pictures, changed.
-        clean: the same without the changes.
-        transforms: two (3, 3) similarity transforms, pixel of the view → pixel of the source.
-        known: (height, width) of the source, where correspondences can be trusted.
-
-    Returns:
-        The dictionary that :class:`MapPairs` describes.
-    """
-    size = (int(images[0].shape[0]), int(images[0].shape[1]))
-    points1, valid1 = _correspondences(transforms[0], transforms[1], known, size)
-    points0, valid0 = _correspondences(transforms[1], transforms[0], known, size)
-    arrays = {"image0": images[0], "image1": images[1], "clean0": clean[0], "clean1": clean[1]}
-    sample = {
-        name: torch.from_numpy(np.asarray(array, np.float32)[None] / np.float32(255))
-        for name, array in arrays.items()
-    }
-    return sample | {
-        "points1": torch.from_numpy(points1.astype(np.float32)),
-        "valid1": torch.from_numpy(valid1),
-        "points0": torch.from_numpy(points0.astype(np.float32)),
-        "valid0": torch.from_numpy(valid0),
-    }
-
-
-def cell_centers(size: tuple[int, int]) -> Matrix:
-    """Centres of the cells of stride 8 of an image, (N, 2) pixels (x, y), row-major; first (0, 0)."""
-    x, y = np.meshgrid(np.arange(0, size[1], CELL), np.arange(0, size[0], CELL))
-    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
-
-
 def _correspondences(
     first: Matrix, second: Matrix, known: npt.NDArray[np.bool_], size: tuple[int, int]
-) -> tuple[Matrix, npt.NDArray[np.bool_]]:
+) -> Matches:
     """Where the cells of the first view lie in the second, (N, 2), and whether that is known, (N,)."""
     centers = cell_centers(size)
     source = centers @ first[:2, :2].T + first[:2, 2]
@@ -387,6 +333,6 @@ def _correspondences(
     points = source @ second_from_source[:2, :2].T + second_from_source[:2, 2]
     limit = np.array([known.shape[1] - 1, known.shape[0] - 1])
     valid = np.all((source >= 0) & (source <= limit), axis=1)
-    valid &= np.all((points >= 0) & (points <= np.array([size[1] - 1, size[0] - 1])), axis=1)
+    valid &= inside(points, size)
     columns, rows = np.clip(np.round(source), 0, limit).astype(int).T
     return points, valid & known[rows, columns]

@@ -101,7 +101,7 @@ def random_style(
         softness=float(rng.choice([0.5, rng.uniform(0.3, 1.0)])),
     )
     if is_painted:
-        strength = rng.uniform(3, 20) * rng.uniform(0.4, 1.6, NUM_CLASSES)
+        strength = np.asarray(rng.uniform(3, 20) * rng.uniform(0.4, 1.6, (NUM_CLASSES,)))
         return replace(
             style,
             painted=True,
@@ -139,7 +139,7 @@ def render_map(label: Pixels, rng: np.random.Generator, style: MapStyle) -> Pixe
     if style.wobble > 0:
         label = _wobble(label, style.wobble, rng)
     filled = np.where(np.array(style.filled), np.arange(NUM_CLASSES), OTHER)
-    canvas = style.colors[filled[label]]  # (H, W, C)
+    canvas: Floats = style.colors[filled[label]]  # (H, W, C)
     if style.painted:
         _paint(canvas, label, style, rng)
     if style.hatched >= 0:
@@ -147,11 +147,12 @@ def render_map(label: Pixels, rng: np.random.Generator, style: MapStyle) -> Pixe
     for index in np.flatnonzero(style.line_widths):
         _draw_outline(canvas, label == index, int(index), style)
     if style.softness > 0:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), style.softness).reshape(canvas.shape)
+        blurred = np.asarray(cv2.GaussianBlur(canvas, (0, 0), style.softness), np.float32)
+        canvas = blurred.reshape(canvas.shape)
     if style.labels:
         canvas = _write_labels(canvas, style, rng)
-    canvas = np.clip(np.round(canvas), 0, 255).astype(np.uint8)
-    return canvas[..., 0] if canvas.shape[2] == 1 else canvas
+    drawn = np.clip(np.round(canvas), 0, 255).astype(np.uint8)
+    return drawn[..., 0] if drawn.shape[2] == 1 else drawn
 
 
 def smooth_label(label: Pixels, sigma: float) -> Pixels:
@@ -261,7 +262,7 @@ def _paint(canvas: Floats, label: Pixels, style: MapStyle, rng: np.random.Genera
     buildings = (label == BUILDING).astype(np.uint8)
     if buildings.any():
         count, parts = cv2.connectedComponents(buildings, connectivity=4, ltype=cv2.CV_16U)
-        shades = rng.normal(0, 2 * style.texture[BUILDING], count).astype(np.float32)
+        shades = (2 * style.texture[BUILDING] * rng.standard_normal((count,))).astype(np.float32)
         shades[0] = 0
         texture += shades[parts]
         if rng.random() < 0.4:
@@ -302,7 +303,7 @@ def _write_labels(canvas: Floats, style: MapStyle, rng: np.random.Generator) -> 
     """Words and symbols; they cover the map, but do not hide its structure."""
     height, width, channels = canvas.shape
     for _ in range(style.labels):
-        color = tuple(rng.uniform(0, 255, channels).tolist())
+        color = tuple(float(value) for value in rng.uniform(0, 255, (channels,)))
         halo = tuple(np.full(channels, 255.0 - np.mean(color)).tolist())
         x, y = int(rng.integers(-10, width)), int(rng.integers(0, height))
         if rng.random() < 0.2:

@@ -13,14 +13,13 @@ from hloc_ext.datasets import map_pairs
 from hloc_ext.datasets.map_pairs import (
     LabelledImage,
     MapPairs,
-    cell_centers,
     find_labelled_images,
     known_area,
     random_views,
-    view,
     view_label,
 )
 from hloc_ext.datasets.map_rendering import MapStyle
+from hloc_ext.datasets.samples import cell_centers, view
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 
 LEVELS = np.array([[20], [70], [110], [150], [190], [230]], np.float32)
