@@ -92,9 +92,11 @@ def _mutual_matches_of_pair(
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Tokens that do not exist are left out; the others keep their index.
     keep0, keep1 = (d.log_matchability.isneginf().logical_not().nonzero()[:, 0] for d in (first, second))
+    if not len(keep0) or not len(keep1):
+        return keep0[:0], keep1[:0], first.log_matchability[:0]
     a, b = first.vectors[keep0] * scale, second.vectors[keep1]
     m0, m1 = first.log_matchability[keep0], second.log_matchability[keep1]
-    rows = max(1, block_elements // max(1, len(b)))
+    rows = max(1, block_elements // len(b))
     starts = range(0, len(a), rows)
     only_block = a @ b.T if len(starts) == 1 else None
 
@@ -113,13 +115,14 @@ def _mutual_matches_of_pair(
     best_log = torch.full_like(row_term, float("-inf"))
     best0, column_best = torch.zeros_like(keep1), torch.full_like(column_term, float("-inf"))
     for start in starts:
-        log_p = torch.add(column_term, similarity(start).float(), alpha=2) + row_term[start : start + rows, None]
+        log_p = (
+            torch.add(column_term, similarity(start).float(), alpha=2) + row_term[start : start + rows, None]
+        )
         best_log[start : start + rows], best1[start : start + rows] = log_p.max(1)
         value, index = log_p.max(0)
         better = value > column_best
         column_best = torch.where(better, value, column_best)
         best0 = torch.where(better, index + start, best0)
     tokens = torch.arange(len(a), device=a.device)
-    mutual = (best0[best1] == tokens) if len(b) else torch.zeros_like(tokens, dtype=torch.bool)
-    chosen = (mutual & (best_log > torch.as_tensor(min_probability).log())).nonzero()[:, 0]
+    chosen = ((best0[best1] == tokens) & (best_log > torch.as_tensor(min_probability).log())).nonzero()[:, 0]
     return keep0[chosen], keep1[best1[chosen]], best_log[chosen]

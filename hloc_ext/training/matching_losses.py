@@ -32,7 +32,12 @@ def nearest_cells(points: Tensor, valid: Tensor, grid: tuple[int, int]) -> Tenso
 
 
 def positive_cells(
-    points1: Tensor, valid1: Tensor, points0: Tensor, valid0: Tensor, grid0: tuple[int, int], grid1: tuple[int, int]
+    points1: Tensor,
+    valid1: Tensor,
+    points0: Tensor,
+    valid0: Tensor,
+    grid0: tuple[int, int],
+    grid1: tuple[int, int],
 ) -> Positives:
     """Mutually nearest cells (the coarse ground truth of LoFTR, CVPR 2021, section 3.5).
 
@@ -59,7 +64,7 @@ def focal_dual_softmax(log_p: Tensor, positives: Positives, gamma: float) -> Ten
     """
     chosen = log_p[positives.batch, positives.index0, positives.index1]
     if not len(chosen):
-        return log_p.sum() * 0
+        return chosen.sum()
     return -((1 - chosen.detach().exp()) ** gamma * chosen).mean()
 
 
@@ -101,9 +106,9 @@ def fine_loss(
     offset = (truth - cell_centres(index, target.grid)) / FINE_STRIDE
     log_p = model.fine_log_probability(source, target, positives.batch, positives.index0, index)
     weight = window_weights(offset)
-    known = weight.sum(1) > 0.99
+    known = (weight * (log_p > -1e3)).sum(1) > 0.99  # positions beyond the image have about -1e4
     log_p = torch.where(weight > 0, log_p, 0)
-    return -(weight * log_p).sum(1)[known].clamp(max=20).mean() if known.any() else log_p.sum() * 0
+    return -(weight * log_p).sum(1)[known].mean() if known.any() else log_p.sum() * 0
 
 
 def window_weights(offset: Tensor) -> Tensor:

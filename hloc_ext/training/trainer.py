@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
@@ -21,9 +22,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
+from ..compat import allow_cpu_torchvision
 from ..errors import CorruptFileError, InputError
 
 logger = logging.getLogger(__name__)
+
+_UNREADABLE = (
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    pickle.UnpicklingError,
+)
 
 
 @dataclass
@@ -126,9 +138,10 @@ def fit(
         The averaged state.
 
     Raises:
-        InputError: the data set is too small, or the loss is not finite.
+        InputError: the data set is too small, or the loss or its gradient is not finite.
         CorruptFileError: the checkpoint cannot be read.
     """
+    allow_cpu_torchvision()  # which lightning imports
     from lightning.fabric import Fabric
 
     if config.threads:
@@ -140,36 +153,53 @@ def fit(
         precision=config.precision,  # type: ignore[arg-type]
     )
     fabric.launch()
-    torch.manual_seed(config.seed)
     optimizer = torch.optim.AdamW(
         parameter_groups(module, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99)
     )
     run = _Run(module, averaged, output, config)
-    first_step = run.resume(optimizer)
     wrapped, optimizer = fabric.setup(module, optimizer)
+    first_step = run.resume(optimizer)  # after the module has moved, so that the optimizer's state follows it
     run.average_to(fabric.device)
-    loader = fabric.setup_dataloaders(_loader(dataset, config, first_step, fabric), use_distributed_sampler=False)
+    loader = fabric.setup_dataloaders(
+        _loader(dataset, config, first_step, fabric), use_distributed_sampler=False
+    )
     started = saved = time.monotonic()
     batches = iter(loader)
     steps = range(first_step, config.steps)
-    for step in tqdm(steps, initial=first_step, total=config.steps, desc=output.name, disable=not fabric.is_global_zero):
+    scaled = config.precision == "16-mixed"  # its scaler skips steps with a gradient that is not finite
+    for step in tqdm(
+        steps, initial=first_step, total=config.steps, desc=output.name, disable=not fabric.is_global_zero
+    ):
         factor = learning_rate_factor(step, config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * factor
         wrapped.train()
-        terms = wrapped(next(batches))
+        batch = next(batches)
+        torch.manual_seed(config.seed * 1_000_003 + step)  # what a step draws does not depend on those before
+        terms = wrapped(batch)
         if not torch.isfinite(terms["loss"]):
             raise InputError(
                 f"The loss of step {step} is not finite ({ {k: float(v) for k, v in terms.items()} });"
                 f" lower trainer.learning_rate. The last checkpoint is in {output}."
             )
         fabric.backward(terms["loss"])
-        norm = fabric.clip_gradients(wrapped, optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False)
+        norm = fabric.clip_gradients(
+            wrapped, optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
+        )
+        if norm is not None and not (torch.isfinite(norm) or scaled):
+            raise InputError(
+                f"The gradient of step {step} is not finite; lower trainer.learning_rate."
+                f" The last checkpoint is in {output}."
+            )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         run.average.update(run.exported, step)
         done = step + 1
-        run.log(done, terms, {"gradient": float(norm) if norm is not None else 0.0, "seconds": time.monotonic() - started})
+        run.log(
+            done,
+            terms,
+            {"gradient": float(norm) if norm is not None else 0.0, "seconds": time.monotonic() - started},
+        )
         last = done == config.steps or 0 < config.max_seconds < time.monotonic() - started
         if fabric.is_global_zero and (last or done % config.validate_steps == 0):
             run.validate(done, validate)
@@ -226,7 +256,7 @@ class _Run:
             self.module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
             self.average.state = state["average"]
-        except (RuntimeError, KeyError, ValueError, EOFError) as error:
+        except _UNREADABLE as error:
             raise CorruptFileError(
                 f"{self.checkpoint} cannot be resumed ({error}). Remove it to start anew, or give another output."
             ) from error
