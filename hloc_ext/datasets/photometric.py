@@ -1,7 +1,7 @@
 """Random changes of light, weather and camera: what tells two photos of one place apart beside the viewpoint.
 
 :func:`change_picture` and :func:`change_photo` apply what a :class:`ChangeConfig` allows, in the order in
-which a picture comes about: light, weather, things in the way, lens, sensor, file. None of them moves a pixel.
+which a picture comes about: light, weather, things in the way, lens, sensor, file. Nothing moves a pixel.
 Values of pictures between the steps are float32 in [0, 1], (H, W).
 """
 
@@ -61,8 +61,8 @@ class ChangeConfig:
     shadow: float = 0.0
     shadow_depth: Range = (0.3, 0.7)
     night: float = 0.0
-    night_brightness: Range = (0.06, 0.22)
-    night_noise: Range = (0.02, 0.08)
+    night_brightness: Range = (0.08, 0.3)
+    night_noise: Range = (0.015, 0.07)
     weather: float = 0.0
     weather_strength: Range = (0.2, 0.6)
     occlusion: float = 0.0
@@ -313,7 +313,7 @@ def cast_shadow(picture: Grey, rng: np.random.Generator, depth: float) -> Grey:
     return picture * (1 - np.float32(depth / 255) * mask)
 
 
-def make_night(picture: Grey, rng: np.random.Generator, brightness: Range = (0.06, 0.22)) -> Grey:
+def make_night(picture: Grey, rng: np.random.Generator, brightness: Range = (0.08, 0.3)) -> Grey:
     """Night: little light but that of lamps, windows lit, the sky dark.
 
     Args:
@@ -326,7 +326,7 @@ def make_night(picture: Grey, rng: np.random.Generator, brightness: Range = (0.0
     # Large bright areas are sky, or lit by it.
     coarse = cv2.blur(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (5, 5))
     sky = np.clip((coarse - 0.55) / 0.3, 0, 1) * _draw(rng, (0.3, 1.0))
-    light = _draw(rng, (0.05, 0.35)) * (1 - 0.9 * sky)
+    light = _draw(rng, (0.1, 0.6)) * (1 - 0.9 * sky)
     glare = np.zeros_like(light)
     rows, columns = np.mgrid[: small[1], : small[0]].astype(np.float32)
     for _ in range(int(rng.integers(1, 7))):
@@ -417,7 +417,12 @@ def resample(picture: Grey, factor: float) -> Grey:
 
 
 def add_noise(picture: Grey, rng: np.random.Generator, sigma: float) -> Grey:
-    """Shot and read noise of `sigma` at mid grey; in half of the cases in grains of more than a pixel."""
+    """Shot and read noise of `sigma` at mid grey; in half of the cases in grains of more than a pixel.
+
+    It is less where it would drown the details: at most twice their mean absolute value.
+    """
+    details = cv2.absdiff(picture, cv2.blur(picture, (7, 7)))
+    sigma = min(sigma, max(2 * float(details.mean()), 0.003))
     noise = rng.standard_normal(picture.shape, np.float32)
     if rng.random() < 0.5:
         noise = 2.1 * np.asarray(cv2.GaussianBlur(noise, (3, 3), 0.8))
