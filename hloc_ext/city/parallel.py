@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -66,6 +67,9 @@ def run_all(
     # A forked process waits for ever for the threads of OpenCV that its parent had: there must be none.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    # The collector writes to every object that it looks at, and each process would get its own copy of it.
+    gc.collect()
+    gc.freeze()
     try:
         with ProcessPoolExecutor(workers, context, _end_with, (os.getpid(),)) as pool:
             futures = [pool.submit(_call, task) for task in tasks]
@@ -83,6 +87,7 @@ def run_all(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     finally:
+        gc.unfreeze()
         _function = None
         cv2.setNumThreads(threads)
 

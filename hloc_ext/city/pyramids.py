@@ -40,6 +40,12 @@ class Pyramids(NamedTuple):
     translucent: npt.NDArray[np.bool_]
     linear: npt.NDArray[np.float32]
 
+    def picture(self, index: int) -> npt.NDArray[np.uint8]:
+        """Level 0 of a pyramid, (H, W, 3), without a copy."""
+        width, height = (int(size) for size in self.sizes[index])
+        first = int(self.offsets[index, 0])
+        return self.pixels[first : first + width * height].reshape(height, width, 3)
+
 
 def srgb_to_linear(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
     """Linear light, 0 to 1, of sRGB values from 0 to 1 (IEC 61966-2-1)."""

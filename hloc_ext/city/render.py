@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -120,12 +120,14 @@ class Renderer:
     """Follows rays through a city. It cannot be pickled; forked processes share it.
 
     Args:
-        city: what is drawn.
+        city: what is drawn. Its pictures become views of what the renderer keeps, to have them only once.
     """
 
     def __init__(self, city: City) -> None:
         self.city = city
         self._pyramids = build_pyramids(city.textures)
+        textures = city.textures.textures
+        textures[:] = [replace(t, pixels=self._pyramids.picture(i)) for i, t in enumerate(textures)]
         self._static = Triangles(city.mesh)
         self._lamp_cells = _lamp_cells(city.lights, city.plan.bounds)
         self._volume = _openness(self._static, city.plan.bounds)
