@@ -20,6 +20,7 @@ import pyproj
 import shapely
 
 from ..formats.atomic import replacing
+from .gdal_errors import explaining_gdal
 from .planning.parts import CityPlan
 
 #: Radius of a tree's crown, as a share of the tree's height.
@@ -134,6 +135,7 @@ def write_geopackage(layers: Mapping[str, geopandas.GeoDataFrame], path: Path) -
     with (
         replacing(path) as temporary,
         tempfile.TemporaryDirectory(dir=path.parent, prefix=".layers.") as folder,
+        explaining_gdal(path),
     ):
         # GDAL wants this extension, and a file that does not exist.
         written = Path(folder) / "layers.gpkg"

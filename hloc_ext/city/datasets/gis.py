@@ -44,6 +44,7 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 
 from ...formats.atomic import replacing, write_text
+from ..gdal_errors import explaining_gdal
 from ..labels import Label
 from ..layers import LAYERS, vector_layers, write_geopackage
 from ..parallel import run_all
@@ -235,6 +236,7 @@ def _write_image(path: Path, image: npt.NDArray[np.uint8], scene: Scene, place: 
     left, top = place.projected([apply(scene.claimed_from_pixel, [[0, 0]])[0]])[0]
     with (
         replacing(path) as temporary,
+        explaining_gdal(path),
         rasterio.open(
             temporary,
             "w",

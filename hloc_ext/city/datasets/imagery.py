@@ -17,16 +17,17 @@ from rasterio.windows import Window
 
 from ...formats.atomic import replacing
 from .. import light, sensor, views
+from ..gdal_errors import explaining_gdal
 from ..labels import Label
-from ..mesh import Mesh
 from ..parallel import run_all
 from .files import read_png, write_png
 from .place import Bounds, Place
 
 #: Side of the blocks that are drawn at a time, pixels.
 BLOCK = 512
-#: What may throw a shadow into a block, metres around it.
-_REACH = 12.0
+#: Cars and people are placed so far around a block, metres: they throw shadows into it, and where two of them
+#: meet, one gives way in all blocks alike.
+_REACH = 30.0
 
 # First words of the seeds of what this module draws.
 _IMAGERY = 511
@@ -170,8 +171,7 @@ def _drawer(place: Place, mosaic: Mosaic, parts: Path) -> Callable[[tuple[int, i
     )
     season = rng.normal(0, 1)
     min_x, _, _, max_y = mosaic.bounds
-    traffic = place.traffic(int(rng.integers(2**31)))
-    corners = (traffic.vertices[..., :2].min(axis=1), traffic.vertices[..., :2].max(axis=1))
+    moment = int(rng.integers(2**31))
     factor = _exposure(place, mosaic, weather)
 
     def draw(block: tuple[int, int]) -> None:
@@ -179,14 +179,14 @@ def _drawer(place: Place, mosaic: Mosaic, parts: Path) -> Callable[[tuple[int, i
         rows, columns = min(BLOCK, mosaic.height - row), min(BLOCK, mosaic.width - column)
         left, top = min_x + column * mosaic.pixel_size, max_y - row * mosaic.pixel_size
         bounds = (left, top - rows * mosaic.pixel_size, left + columns * mosaic.pixel_size, top)
-        near = np.all(corners[1] > np.subtract(bounds[:2], _REACH), axis=1)
-        near &= np.all(corners[0] < np.add(bounds[2:], _REACH), axis=1)
+        center = (bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2
+        radius = math.dist(bounds[:2], bounds[2:]) / 2 + _REACH
         view = views.ortho(
             place.renderer,
             bounds,
             mosaic.pixel_size,
             weather,
-            moving=_part(traffic, near),
+            moving=place.traffic(moment, near=center, radius=radius),
             sensor=sensor.Sensor(vignetting=0.0),
             seed=int(np.random.default_rng([place.seed, _IMAGERY, row, column]).integers(2**31)),
             exposure_factor=factor,
@@ -196,10 +196,6 @@ def _drawer(place: Place, mosaic: Mosaic, parts: Path) -> Callable[[tuple[int, i
         write_png(labels, view.label)
 
     return draw
-
-
-def _part(mesh: Mesh, chosen: npt.NDArray[np.bool_]) -> Mesh:
-    return Mesh(**{name: getattr(mesh, name)[chosen] for name in Mesh.__dataclass_fields__})
 
 
 def _exposure(place: Place, mosaic: Mosaic, weather: light.Light) -> float:
@@ -224,7 +220,11 @@ def _turn_leaves(
 def _assemble(
     mosaic: Mosaic, place: Place, path: Path, parts: list[tuple[tuple[int, int], Path]], bands: int
 ) -> None:
-    """Put blocks together into a GeoTIFF."""
+    """Put blocks together into a GeoTIFF.
+
+    Raises:
+        DiskFullError, UnwritableError: as the file is written.
+    """
     if path.exists():
         return
     left, top = place.projected([[mosaic.bounds[0], mosaic.bounds[3]]])[0]
@@ -245,7 +245,11 @@ def _assemble(
     }
     if bands == 3:
         profile |= {"photometric": "rgb", "interleave": "pixel"}
-    with replacing(path) as temporary, rasterio.open(temporary, "w", **profile) as target:
+    with (
+        replacing(path) as temporary,
+        explaining_gdal(path),
+        rasterio.open(temporary, "w", **profile) as target,
+    ):
         for (row, column), part in parts:
             picture = read_png(part)
             rows, columns = picture.shape[:2]
