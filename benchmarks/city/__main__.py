@@ -27,9 +27,10 @@ from hloc_ext.city.scene import make_city
 from hloc_ext.city.sensor import Sensor
 from hloc_ext.city.streets.moving import moving_mesh
 from hloc_ext.city.views import View, ortho, panorama, photo
+from hloc_ext.city.walk import Viewpoint
 
 from . import exactness, pictures, realism
-from .viewpoints import Viewpoint, random_viewpoints
+from .viewpoints import moved, random_viewpoints
 
 PARTS = ("speed", "exactness", "realism", "pictures")
 
@@ -118,7 +119,7 @@ def exact(studio: Studio, repeats: int) -> None:
     views = random_viewpoints(studio.renderer, repeats, 2)
     reprojected, epipolar = [], []
     for seed, view in enumerate(views):
-        other = view.moved(right=1.2, ahead=1.0, turn=4.0)
+        other = moved(view, right=1.2, ahead=1.0, turn=4.0)
         first, second = studio.photo(view, seed), studio.photo(other, seed)
         poses = (view.cam_from_world, other.cam_from_world)
         reprojected.append(exactness.reprojection_errors(first, second, camera(), poses))

@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import pycolmap
 
 from hloc_ext.city.render import Renderer
+from hloc_ext.city.walk import Viewpoint
 
 
-@dataclass(frozen=True)
-class Viewpoint:
-    """A level camera.
-
-    Attributes:
-        position: metres in the scene frame.
-        azimuth: direction that it looks in, degrees clockwise from north.
-    """
-
-    position: tuple[float, float, float]
-    azimuth: float
-
-    @property
-    def cam_from_world(self) -> pycolmap.Rigid3d:
-        """Pose; camera axes: x right, y down, z ahead."""
-        turn = np.radians(self.azimuth)
-        sin, cos = np.sin(turn), np.cos(turn)
-        rotation = np.array([[cos, -sin, 0], [0, 0, -1], [sin, cos, 0]])
-        return pycolmap.Rigid3d(pycolmap.Rotation3d(rotation), -rotation @ np.array(self.position))
-
-    def moved(self, right: float, ahead: float, turn: float) -> Viewpoint:
-        """Camera that has gone to the right and ahead (metres), and turned to the right (degrees)."""
-        angle = np.radians(self.azimuth)
-        x, y, z = self.position
-        x += right * np.cos(angle) + ahead * np.sin(angle)
-        y += -right * np.sin(angle) + ahead * np.cos(angle)
-        return Viewpoint((float(x), float(y), z), self.azimuth + turn)
+def moved(view: Viewpoint, right: float, ahead: float, turn: float) -> Viewpoint:
+    """Camera that has gone to the right and ahead (metres), and turned to the right (degrees)."""
+    angle = np.radians(view.heading)
+    x, y, z = view.position
+    x += right * np.cos(angle) + ahead * np.sin(angle)
+    y += -right * np.sin(angle) + ahead * np.cos(angle)
+    return replace(view, position=(float(x), float(y), z), heading=view.heading + turn)
 
 
 def random_viewpoints(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.city import exactness
 from benchmarks.city.__main__ import camera
-from benchmarks.city.viewpoints import Viewpoint, random_viewpoints
+from benchmarks.city.viewpoints import moved, random_viewpoints
 from hloc_ext.city.labels import MOVING, Label
 from hloc_ext.city.light import daylight
 from hloc_ext.city.render import Renderer
@@ -42,7 +42,7 @@ def renderer(city: City) -> Renderer:
 def pairs(renderer: Renderer) -> list[Pair]:
     made = []
     for number, first in enumerate(random_viewpoints(renderer, 4, seed=2)):
-        views = (first, first.moved(right=1.2, ahead=1.0, turn=4.0))
+        views = (first, moved(first, right=1.2, ahead=1.0, turn=4.0))
         x, y, _ = first.position
         plan, textures = renderer.city.plan, renderer.city.textures
         moving = moving_mesh(plan, textures, number, near=(x, y), keep_clear=[(x, y, 4.0)])
@@ -73,7 +73,7 @@ def test_sift_matches_lie_on_their_epipolar_lines(pairs: list[Pair]) -> None:
 
 def test_wrong_poses_are_noticed(pairs: list[Pair]) -> None:
     first, second = (v.cam_from_world for v in pairs[0].viewpoints)
-    wrong = pairs[0].viewpoints[1].moved(0.5, 0.0, 1.0).cam_from_world
+    wrong = moved(pairs[0].viewpoints[1], 0.5, 0.0, 1.0).cam_from_world
     photos = pairs[0].photos
     right = np.median(exactness.epipolar_errors(*photos, camera(), (first, second)))
     assert np.median(exactness.epipolar_errors(*photos, camera(), (first, wrong))) > 4 * right
