@@ -26,6 +26,8 @@ CELL = 8
 _ATTEMPTS = 20
 # Least homogeneous scale of a corner, relative to that of the middle: the horizon is far away.
 _LEAST_W = 0.25
+# Logarithms of the sides of two views together, relative to those of the photo.
+_FIT = math.log(0.75), math.log(1.25)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def overlap(image1_from_image0: Floats, size: Size) -> float:
 def random_views(
     rng: np.random.Generator, photo_size: Size, size: Size, config: HomographyConfig = STREET
 ) -> tuple[Floats, Floats]:
-    """Two overlapping views of a photo, inside of it where it is large enough.
+    """Two overlapping views of a photo, all or most of them inside of it.
 
     Args:
         rng: source of the choices.
@@ -202,10 +204,10 @@ def random_views(
     outline = np.concatenate([warp_points(_normalized(view), corners) for view in views])
     low, high = outline.min(0), outline.max(0)
     limit = np.array([photo_size[1] - 1, photo_size[0] - 1.0])
-    # Pixels of the photo per unit: at most so many that both views fit in, but no enlargement of both.
+    # Pixels of the photo per unit: about as many as let both views fit in, but not both much enlarged.
     fit = float((limit / (high - low)).min())
     coarsest = max(math.sqrt(abs(np.linalg.det(_jacobian(view, size)))) for view in views)
-    pixel = max(fit * math.exp(rng.uniform(math.log(0.65), 0)), 0.7 / coarsest)
+    pixel = max(fit * math.exp(rng.uniform(*_FIT)), 0.7 / coarsest)
     slack = limit - pixel * (high - low)
     placed = np.diag([pixel, pixel, 1.0])
     placed[:2, 2] = slack * rng.uniform(0, 1, 2) - pixel * low

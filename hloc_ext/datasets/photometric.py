@@ -24,6 +24,8 @@ Range = tuple[float, float]
 _REC601 = np.array([0.299, 0.587, 0.114])
 # Steps of the tables of tone curves.
 _LEVELS = 1024
+# Values below this are black, those above 1 minus this white; a tone curve may make so much of a picture so.
+_BLACK, _MOST_LOST = 0.03, 0.25
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ def _relight(picture: Grey, rng: np.random.Generator, config: ChangeConfig) -> G
             pivot=_draw(rng, (0.3, 0.7)),
             bend=_draw(rng, (-0.6, 0.6)),
         )
-        picture = apply_curve(picture, curve)
+        picture = apply_curve(picture, soften_curve(curve, picture))
     return picture
 
 
@@ -289,6 +291,16 @@ def tone_curve(
     value = np.minimum(np.linspace(0, 1, _LEVELS) * 2**exposure, 1) ** gamma
     value = value - bend * np.sin(2 * np.pi * value) / (2 * np.pi)
     return np.clip(pivot + contrast * (value - pivot), 0, 1).astype(np.float32)
+
+
+def soften_curve(curve: Grey, picture: Grey) -> Grey:
+    """Move a tone curve half of the way to the identity if it turns much of a picture black or white."""
+    values = picture[::4, ::4]
+    changed = apply_curve(values, curve)
+    lost = ((changed < _BLACK) | (changed > 1 - _BLACK)) & (values >= _BLACK) & (values <= 1 - _BLACK)
+    if lost.mean() <= _MOST_LOST:
+        return curve
+    return (0.5 * (curve + np.linspace(0, 1, len(curve)))).astype(np.float32)
 
 
 def apply_curve(picture: Grey, curve: Grey) -> Grey:
