@@ -16,6 +16,7 @@ from hloc_ext.city.render import Renderer
 from hloc_ext.city.scene import City, make_city
 from hloc_ext.city.streets.moving import moving_mesh
 from hloc_ext.city.views import View, ortho, panorama, photo
+from hloc_ext.city.walk import Viewpoint
 
 LIGHT = daylight(np.random.default_rng(0))
 
