@@ -14,23 +14,16 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from .city_views import CityViews, read_views
 from .depth_geometry import DepthView, transfer
-from .samples import (
-    CELL,
-    Matches,
-    Matrix,
-    PhotoChange,
-    as_sample,
-    cell_centers,
-    changed,
-    checked_size,
-    inside,
-    view,
-)
+from .homography import CELL, cell_centers, inside
+from .photometric import PhotometricChange
+from .samples import Matches, Matrix, PhotoChange, as_sample, changed, checked_size, view
 
+#: Changes of both pictures beside those of light and sensor that they were rendered with.
+PICTURE_CHANGE = PhotometricChange("mild")
 #: Pairs are drawn from so many equally wide ranges of overlap, each as often as the others.
 _RANGES = 4
 # First word of the seeds of what this module draws.
-_CITY_PAIRS = 631
+_CITY_PAIRS = 641
 
 
 class CityPairs(Dataset[dict[str, torch.Tensor]]):
@@ -66,7 +59,7 @@ class CityPairs(Dataset[dict[str, torch.Tensor]]):
         overlap: tuple[float, float] = (0.2, 0.9),
         night: float = 0.4,
         both_night: float = 0.1,
-        photo_change: PhotoChange | None = None,
+        photo_change: PhotoChange | None = PICTURE_CHANGE,
     ) -> None:
         self.size = checked_size(size)
         self.seed, self.length, self.photo_change = seed, length, photo_change

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,27 +16,38 @@ from torch.utils.data import Dataset
 
 from ..errors import CorruptFileError, InputError, MissingInputError
 from ..formats.images import list_images, read_image
+from .homography import CELL, cell_centers, plane_correspondences, warp_points
 from .map_palettes import NUM_CLASSES
 from .map_rendering import random_style, render_map
-from .samples import (
-    CELL,
-    Matches,
-    Matrix,
-    PhotoChange,
-    Pixels,
-    as_sample,
-    cell_centers,
-    changed,
-    checked_size,
-    inside,
-    view,
-)
+from .photometric import MILD, STRONG, PhotometricChange
+from .samples import Matches, Matrix, PhotoChange, Pixels, as_sample, changed, checked_size, view
 
 #: Where only some classes are annotated, cells farther than this from any of them are unknown, pixels of the
 #: source image.
 KNOWN_DISTANCE = 24.0
 #: Sources in which only the roads are annotated.
 PARTIAL_SOURCES = ("mass_roads",)
+
+#: Default change of a photo beside a map, which is hard enough to recognise.
+AERIAL_CHANGE = PhotometricChange(
+    replace(
+        MILD,
+        tone=0.9,
+        exposure=(-0.6, 0.6),
+        gamma=(0.65, 1.5),
+        contrast=(0.6, 1.35),
+        shading=0.4,
+        shadow=0.15,
+        blur_sigma=(0.3, 1.2),
+        resample=0.15,
+        noise_sigma=(0.003, 0.04),
+        jpeg_quality=(30, 95),
+    )
+)
+#: Default change of photos beside photos: strong, but seldom by night, and seldom anything in the way.
+STRONG_AERIAL_CHANGE = PhotometricChange(replace(STRONG, night=0.05, weather=0.15, occlusion=0.1))
+#: Default change of the maps: as printed and scanned.
+MAP_CHANGE = PhotometricChange(replace(MILD, grey_spread=0.0, shading=0.15, blur=0.4, blur_sigma=(0.4, 1.5)))
 
 # Views are drawn again until so many of the steps from cell to cell per pixel cross a border of classes.
 _ENOUGH_BORDERS, _ATTEMPTS = 0.0007, 8
@@ -102,8 +114,9 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         size: (height, width) of the samples, multiples of 8, or the side of a square.
         seed: of all samples; another one gives others.
         length: number of samples.
-        photo_change: change of the photo; None shows it as it is.
-        map_change: change of the map, as by a printer or a scanner; None shows it as it is.
+        photo_change: change of the photo beside a map; None shows it as it is.
+        pair_change: change of each of the photos in `photo_pairs`, likewise.
+        map_change: change of the map, as by a printer or a scanner, likewise.
         photo_pairs: share of the samples with the photo on both sides, changed independently.
         inverted: share of the photos in `photo_pairs` of which one side is a negative.
         painted: share of the maps with textures, as a generative model paints them.
@@ -122,8 +135,9 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         size: int | tuple[int, int] = 256,
         seed: int = 0,
         length: int = 10_000,
-        photo_change: PhotoChange | None = None,
-        map_change: PhotoChange | None = None,
+        photo_change: PhotoChange | None = AERIAL_CHANGE,
+        pair_change: PhotoChange | None = STRONG_AERIAL_CHANGE,
+        map_change: PhotoChange | None = MAP_CHANGE,
         photo_pairs: float = 0.0,
         inverted: float = 0.3,
         painted: float = 0.35,
@@ -139,7 +153,7 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
         if max_scale < 1:
             raise InputError(f"max_scale={max_scale}: expected 1 or more.")
         self.files, self.seed, self.length = list(files), seed, length
-        self.photo_change, self.map_change = photo_change, map_change
+        self.photo_change, self.pair_change, self.map_change = photo_change, pair_change, map_change
         self.photo_pairs, self.inverted, self.painted = photo_pairs, inverted, painted
         self.max_rotation, self.max_scale, self.clean = max_rotation, max_scale, clean
         self._loaded: dict[int, tuple[Pixels, Pixels, npt.NDArray[np.bool_]]] = {}
@@ -165,10 +179,10 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
     def _photos(self, rng: np.random.Generator) -> _Views:
         """A photo twice."""
         photo, _, _ = self.load(int(rng.integers(len(self.files))))
-        transforms = random_views(photo.shape, self.size, rng, self.max_rotation, self.max_scale)
+        transforms = ground_views(photo.shape, self.size, rng, self.max_rotation, self.max_scale)
         fill = int(rng.integers(256))
         clean = [view(photo, transform, self.size, fill) for transform in transforms]
-        images = [changed(picture, self.photo_change, rng) for picture in clean]
+        images = [changed(picture, self.pair_change, rng) for picture in clean]
         if rng.random() < self.inverted:
             images[1] = 255 - images[1]
         return images, clean, transforms, np.ones(photo.shape, bool)
@@ -181,7 +195,7 @@ class MapPairs(Dataset[dict[str, torch.Tensor]]):
             _, label, known = self.load(number)
             drawn = (1,) if self.files[number].partial else (1, 2, 3, 4, 5)
             style = random_style(rng, self.painted, drawn)
-            views = random_views(label.shape, self.size, rng, self.max_rotation, self.max_scale)
+            views = ground_views(label.shape, self.size, rng, self.max_rotation, self.max_scale)
             borders = _count_borders(np.array(style.merged, np.uint8)[label], known, views, self.size)
             if borders > most:
                 most, chosen = borders, (number, style, views)
@@ -224,9 +238,7 @@ def _count_borders(
     counts = []
     for first, second in (transforms, transforms[::-1]):
         _, valid = _correspondences(first, second, known, size)
-        source = np.round(cell_centers(size) @ first[:2, :2].T + first[:2, 2]).astype(int)
-        columns, rows = np.clip(source, 0, [label.shape[1] - 1, label.shape[0] - 1]).T
-        grid = np.where(valid, label[rows, columns], 255).reshape(size[0] // CELL, size[1] // CELL)
+        grid = np.where(valid, _at_cells(label, first, size), 255).reshape(size[0] // CELL, size[1] // CELL)
         steps = (grid[:, :-1], grid[:, 1:]), (grid[:-1], grid[1:])
         counts.append(sum(int(((a != b) & (a < 255) & (b < 255)).sum()) for a, b in steps))
     return min(counts)
@@ -250,7 +262,7 @@ def known_area(label: Pixels, partial: bool) -> npt.NDArray[np.bool_]:
     return np.asarray(distance <= KNOWN_DISTANCE)
 
 
-def random_views(
+def ground_views(
     shape: tuple[int, int],
     size: tuple[int, int],
     rng: np.random.Generator,
@@ -326,13 +338,13 @@ def view_label(label: Pixels, transform: Matrix, size: tuple[int, int]) -> Pixel
 def _correspondences(
     first: Matrix, second: Matrix, known: npt.NDArray[np.bool_], size: tuple[int, int]
 ) -> Matches:
-    """Where the cells of the first view lie in the second, (N, 2), and whether that is known, (N,)."""
-    centers = cell_centers(size)
-    source = centers @ first[:2, :2].T + first[:2, 2]
-    second_from_source = np.linalg.inv(second)
-    points = source @ second_from_source[:2, :2].T + second_from_source[:2, 2]
-    limit = np.array([known.shape[1] - 1, known.shape[0] - 1])
-    valid = np.all((source >= 0) & (source <= limit), axis=1)
-    valid &= inside(points, size)
-    columns, rows = np.clip(np.round(source), 0, limit).astype(int).T
-    return points, valid & known[rows, columns]
+    """Where the cells of the first view lie in the second, and whether that is known of the ground there."""
+    points, valid = plane_correspondences(first, second, (known.shape[0], known.shape[1]), size)
+    return points, valid & _at_cells(known, first, size)
+
+
+def _at_cells(picture: npt.NDArray[Any], transform: Matrix, size: tuple[int, int]) -> npt.NDArray[Any]:
+    """Values of a picture at the cells of a view of it, (N,); those of the border outside."""
+    source = np.round(warp_points(transform, cell_centers(size))).astype(int)
+    columns, rows = np.clip(source, 0, [picture.shape[1] - 1, picture.shape[0] - 1]).T
+    return picture[rows, columns]

@@ -21,7 +21,8 @@ _LIGHT = (
 )
 _DARK = ((38, 40, 44), (84, 88, 96), (60, 63, 70), (55, 57, 62), (34, 56, 44), (16, 28, 48))
 _NATURAL = ((150, 140, 120), (125, 125, 128), (165, 160, 155), (165, 110, 90), (75, 95, 50), (45, 75, 85))
-_LUMINANCE = np.array([0.299, 0.587, 0.114])
+#: Weights of red, green and blue in grey (Rec. 601).
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 #: Least standard deviation of the luminance of the classes that are drawn.
 _LEAST_SPREAD = 14.0
 
@@ -98,7 +99,7 @@ def _with_spread(
     colors: npt.NDArray[np.float64], drawn: list[int], rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Make the classes that are drawn differ in brightness, so that the map shows them in grey."""
-    luminance = colors @ _LUMINANCE
+    luminance = colors @ LUMINANCE
     spread = float(luminance[drawn].std())
     if spread < _LEAST_SPREAD:
         levels = rng.permutation(np.linspace(-1.0, 1.0, NUM_CLASSES))

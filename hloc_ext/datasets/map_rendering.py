@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .map_palettes import NUM_CLASSES, random_palette
+from .map_palettes import LUMINANCE, NUM_CLASSES, random_palette
 
 OTHER, ROAD, SIDEWALK, BUILDING, VEGETATION, WATER = range(NUM_CLASSES)
 
@@ -71,7 +71,7 @@ class MapStyle:
         """The same style in shades of grey (luminance of the colours), C = 1."""
         if self.colors.shape[1] == 1:
             return self
-        weights = np.array([[0.299], [0.587], [0.114]], np.float32)
+        weights = LUMINANCE[:, None]
         return replace(self, colors=self.colors @ weights, line_colors=self.line_colors @ weights)
 
 
@@ -101,7 +101,10 @@ def random_style(
         softness=float(rng.choice([0.5, rng.uniform(0.3, 1.0)])),
     )
     if is_painted:
-        strength = np.asarray(rng.uniform(3, 20) * rng.uniform(0.4, 1.6, (NUM_CLASSES,)))
+        # Textures hide no border: they are weaker than the differences between the classes.
+        spread = float((colors @ LUMINANCE)[list(set(merged))].std())
+        largest = min(rng.uniform(3, 20), 0.7 * spread)
+        strength = np.asarray(largest * rng.uniform(0.4, 1.6, (NUM_CLASSES,)))
         return replace(
             style,
             painted=True,

@@ -1,4 +1,4 @@
-"""What the training pairs of a matcher have in common: the grid of cells, views, and samples.
+"""What the training pairs of a matcher have in common: their size, views, and samples.
 
 Pixels: the centre of the top-left one is (0, 0), x to the right, y down.
 """
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ..errors import InputError
+from .homography import CELL
 
 Matrix = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -22,9 +23,6 @@ Pixels = npt.NDArray[np.uint8]
 Matches = tuple[Matrix, Flags]
 #: Change a grey photo (H, W) uint8 as another camera, light or weather would.
 PhotoChange = Callable[[Pixels, np.random.Generator], Pixels]
-
-#: Side of a cell of the coarse grid, pixels.
-CELL = 8
 
 
 def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -37,11 +35,6 @@ def checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < CELL or height % CELL or width % CELL:
         raise InputError(f"Size {height}x{width} of the samples: expected multiples of {CELL}.")
     return height, width
-
-
-def inside(points: Matrix, size: tuple[int, int]) -> Flags:
-    """Whether points (N, 2) lie in a picture of a size (height, width), (N,)."""
-    return np.asarray(np.all((points >= 0) & (points <= np.array([size[1] - 1, size[0] - 1])), axis=1))
 
 
 def changed(picture: Pixels, change: PhotoChange | None, rng: np.random.Generator) -> Pixels:
@@ -92,9 +85,3 @@ def as_sample(
         sample[f"points{other}"] = torch.from_numpy(points.astype(np.float32))
         sample[f"valid{other}"] = torch.from_numpy(valid)
     return sample
-
-
-def cell_centers(size: tuple[int, int]) -> Matrix:
-    """Centres of the cells of stride 8 of an image, (N, 2) pixels (x, y), row-major; first (0, 0)."""
-    x, y = np.meshgrid(np.arange(0, size[1], CELL), np.arange(0, size[0], CELL))
-    return np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)

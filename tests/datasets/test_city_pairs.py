@@ -12,7 +12,7 @@ import torch
 from hloc_ext.datasets.city_pairs import CityPairs
 from hloc_ext.datasets.city_views import INVERSE_DEPTH_UNIT, read_views, render_views
 from hloc_ext.datasets.depth_geometry import DepthView, inverse_depth_at, overlap, transfer
-from hloc_ext.datasets.samples import cell_centers
+from hloc_ext.datasets.homography import cell_centers
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 
 HEIGHT, WIDTH = 96, 128
@@ -144,7 +144,8 @@ def sampled(image: torch.Tensor, points: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("night", "both"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
 def test_pictures_agree_where_they_match(tmp_path: Path, night: float, both: float) -> None:
-    pairs = CityPairs([write_views(tmp_path / "a")], (64, 96), 0, 8, night=night, both_night=both)
+    folder = write_views(tmp_path / "a")
+    pairs = CityPairs([folder], (64, 96), 0, 8, night=night, both_night=both, photo_change=None)
     centers = cell_centers((64, 96))
     for index in range(8):
         sample = pairs[index]

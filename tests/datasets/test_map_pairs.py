@@ -10,18 +10,21 @@ import pytest
 import torch
 
 from hloc_ext.datasets import map_pairs
+from hloc_ext.datasets.homography import cell_centers
 from hloc_ext.datasets.map_pairs import (
     LabelledImage,
     MapPairs,
     find_labelled_images,
+    ground_views,
     known_area,
-    random_views,
     view_label,
 )
 from hloc_ext.datasets.map_rendering import MapStyle
-from hloc_ext.datasets.samples import cell_centers, view
+from hloc_ext.datasets.samples import view
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 
+#: The photo and the map as they are.
+PLAIN: dict[str, None] = {"photo_change": None, "pair_change": None, "map_change": None}
 LEVELS = np.array([[20], [70], [110], [150], [190], [230]], np.float32)
 
 
@@ -69,7 +72,7 @@ def test_the_map_shows_the_class_that_the_photo_shows_there(
 ) -> None:
     plain = MapStyle(colors=LEVELS, line_colors=LEVELS, softness=0.0)
     monkeypatch.setattr(map_pairs, "random_style", lambda *_: plain)
-    pairs = MapPairs(files, size, seed=3, length=12)
+    pairs = MapPairs(files, size, seed=3, length=12, **PLAIN)
     compared = 0
     for index in range(len(pairs)):
         sample = pairs[index]
@@ -126,7 +129,7 @@ def test_samples_follow_the_contract_and_depend_on_seed_and_index_only(files: li
 def test_transforms_have_the_wanted_rotations_and_scales() -> None:
     scales, turns = [], []
     for seed in range(300):
-        first, second = random_views((405, 608), (256, 256), np.random.default_rng(seed), 90.0, 2.0)
+        first, second = ground_views((405, 608), (256, 256), np.random.default_rng(seed), 90.0, 2.0)
         relative = np.linalg.inv(second) @ first
         scales.append(np.sqrt(np.linalg.det(relative[:2, :2])))
         turns.append(np.degrees(np.arctan2(relative[1, 0], relative[0, 0])))
@@ -160,7 +163,7 @@ def test_clean_images_are_the_views_or_the_photos(files: list[LabelledImage]) ->
 
 
 def test_photo_pairs_and_negatives(files: list[LabelledImage]) -> None:
-    pairs = MapPairs(files, 64, length=20, photo_pairs=1.0, inverted=0.5)
+    pairs = MapPairs(files, 64, length=20, photo_pairs=1.0, inverted=0.5, **PLAIN)
     negatives = 0
     for index in range(20):
         sample = pairs[index]
