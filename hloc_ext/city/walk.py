@@ -20,8 +20,9 @@ Floats = npt.NDArray[np.float64]
 
 #: Nothing in the view of a camera is nearer than this, and nothing at all nearer than the second, metres.
 CLEARANCE, FREE = 1.5, 0.5
-#: Most and least metres between two photos of a walk.
-STEP, SHORTEST_STEP = 5.0, 1.5
+#: Metres between two photos of a walk, mostly, at most and at least. Photos of this size hold few keypoints:
+#: structure from motion needs near neighbours.
+USUAL_STEP, STEP, SHORTEST_STEP = 2.0, 4.0, 1.0
 #: A query is at most so far from a map photo (metres), and turned so far against it (degrees).
 QUERY_DISTANCE, QUERY_TURN = 3.0, 25.0
 
@@ -39,13 +40,13 @@ _TOO_NEAR, _FACADE_NEAR, _FACADE_FAR = 4.0, 7.0, 40.0
 _HALF_VIEW = 35
 #: Two photos one after the other are turned by at most this, degrees; what that costs, in shares of facades
 #: (smaller turns cost less, with the square).
-_TURN, _TURN_COST = 10, 0.4
+_TURN, _TURN_COST = 5, 0.2
 #: Share of the view that facades fill at least, and the share that is enough: of a block, and of a query.
 _FACADES_NEEDED, _ENOUGH, _ENOUGH_OF_QUERY = 0.3, 0.6, 0.5
 #: Steps in which blocks are judged, metres, and the height of the eyes.
 _COARSE, _EYE_HEIGHT = 8.0, 1.62
-#: Value of a direction in which something is nearer than :data:`CLEARANCE`.
-_BLOCKED = -20.0
+#: Value of a direction in which something is nearer than :data:`CLEARANCE`: one in a view spoils all of it.
+_BLOCKED = -40.0
 #: A walk round a block ends where no photo can be taken for so long, metres.
 _GAP = 8.0
 #: Distance of the path from the kerb, in the order of preference, metres.
@@ -85,8 +86,8 @@ class Viewpoint:
 def map_walk(renderer: Renderer, count: int, seed: int) -> list[Viewpoint]:
     """Photos of somebody who walks round one block after the other, on the sidewalks, and looks at facades.
 
-    Photos are 3 to 5 m apart where the streets are long enough. Each looks where facades fill most of the
-    view, turned by about 10° at most against the one before.
+    Photos are 2 to 4 m apart where the streets are long enough. Each looks where facades fill most of the
+    view, turned by about 5° at most against the one before.
 
     Args:
         renderer: of the city.
@@ -264,8 +265,8 @@ def _walk(
     lengths = np.cumsum([block.length for block in blocks])
     if not len(lengths):
         return None
-    # As few blocks as steps of three metres allow.
-    last = min(int(np.searchsorted(lengths, 3.0 * count)), len(lengths) - 1)
+    # As few blocks as the usual step allows.
+    last = min(int(np.searchsorted(lengths, USUAL_STEP * count)), len(lengths) - 1)
     step = min(STEP, lengths[last] / count) * shrink
     if step < SHORTEST_STEP:
         return None
@@ -281,7 +282,7 @@ def _walk(
     if sum(map(len, positions)) < count:
         return None
     stations, views = np.concatenate(positions)[:count], np.concatenate(facades)[:count]
-    headings = _headings(stations, _in_view(views)) + rng.uniform(-2, 2, count)
+    headings = _headings(stations, _in_view(views)) + rng.uniform(-1, 1, count)
     pitch, roll = rng.uniform(6, 12, count), rng.normal(0, 0.8, count)
     return [
         Viewpoint((float(x), float(y), float(z)), float(headings[i] % 360), float(pitch[i]), float(roll[i]))

@@ -91,5 +91,5 @@ def test_same_seed_same_walk(renderer: Renderer, walk: list[Viewpoint]) -> None:
 
 
 def test_a_city_can_be_too_small(renderer: Renderer) -> None:
-    with pytest.raises(InputError, match="no room for 2000 photos"):
-        map_walk(renderer, 2000, SEED)
+    with pytest.raises(InputError, match="no room for 6000 photos"):
+        map_walk(renderer, 6000, SEED)
