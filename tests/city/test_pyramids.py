@@ -26,6 +26,15 @@ def test_levels_average_linear_light() -> None:
     assert pyramids.repeats[1:].all()
 
 
+def test_pictures_are_views_of_the_pyramids() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (height, width, 3), np.uint8) for height, width in ((4, 8), (16, 2))]
+    pyramids = build_pyramids(TextureSet([Texture("sign", p, (1.0, 1.0), False) for p in pictures]))
+    for index, picture in enumerate(pictures):
+        np.testing.assert_array_equal(pyramids.picture(index), picture)
+        assert np.shares_memory(pyramids.picture(index), pyramids.pixels)
+
+
 def test_sides_are_powers_of_two() -> None:
     texture = Texture("sign", np.zeros((4, 6, 3), np.uint8), (1.0, 1.0), False)
     with pytest.raises(ValueError, match="6x4"):
