@@ -6,25 +6,14 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
 from ..errors import InputError
-from .homography import (
-    CELL,
-    STREET,
-    Floats,
-    HomographyConfig,
-    cell_centers,
-    plane_correspondences,
-    random_views,
-    warp_view,
-)
+from .homography import STREET, HomographyConfig, plane_correspondences, random_views, warp_view
 from .images import check_photos
 from .photometric import STRONG, ChangeConfig, change_picture, find_change, mix_grey, to_uint8
-
-Pixels = npt.NDArray[np.uint8]
+from .samples import Pixels, as_sample, checked_size
 
 # First word of the seeds of what this module draws.
 _HOMOGRAPHY_PAIRS = 601
@@ -67,9 +56,7 @@ class HomographyPairs(Dataset[dict[str, torch.Tensor]]):
         unrelated: float = 0.02,
     ) -> None:
         check_photos(photos)
-        self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
-        if min(self.size) < CELL or any(side % CELL for side in self.size):
-            raise InputError(f"Size {self.size} of the views: expected multiples of {CELL}.")
+        self.size = checked_size(size)
         if length < 1:
             raise InputError(f"length={length}: expected 1 or more.")
         if unrelated > 0 and len(photos) < 2:
@@ -86,63 +73,27 @@ class HomographyPairs(Dataset[dict[str, torch.Tensor]]):
         if not 0 <= index < self.length:
             raise IndexError(index)
         rng = np.random.default_rng([self.seed, _HOMOGRAPHY_PAIRS, index])
-        photo = self.photos[int(rng.integers(len(self.photos)))]
+        number = int(rng.integers(len(self.photos)))
+        photo = self.photos[number]
         photo_size = (photo.shape[0], photo.shape[1])
         transforms = random_views(rng, photo_size, self.size, self.views)
         seen = [warp_view(photo, transform, self.size) for transform in transforms]
-        related = rng.random() >= self.unrelated
-        if not related:
-            seen[1] = self._view_of_another(photo, rng)
+        matches = [
+            plane_correspondences(first, second, photo_size, self.size)
+            for first, second in (transforms, transforms[::-1])
+        ]
+        if rng.random() < self.unrelated:
+            seen[1] = self._view_of_another(number, rng)
+            matches = [(np.zeros_like(points), np.zeros_like(valid)) for points, valid in matches]
         changes = [self.change, self.change if rng.random() < self.both else self.other_change]
         if rng.random() < 0.5:
             changes.reverse()
         images = [change_picture(view, rng, change) for view, change in zip(seen, changes, strict=True)]
         clean = [to_uint8(mix_grey(view, rng)) for view in seen]
-        return make_sample(images, clean, transforms, photo_size, related)
+        return as_sample(images, clean, matches)
 
-    def _view_of_another(self, photo: Pixels, rng: np.random.Generator) -> Pixels:
-        """A view of a photo other than this one."""
-        other = photo
-        while other is photo:
-            other = self.photos[int(rng.integers(len(self.photos)))]
+    def _view_of_another(self, number: int, rng: np.random.Generator) -> Pixels:
+        """A view of a photo other than that of this number."""
+        other = self.photos[(number + int(rng.integers(1, len(self.photos)))) % len(self.photos)]
         transform, _ = random_views(rng, (other.shape[0], other.shape[1]), self.size, self.views)
-        seen = warp_view(other, transform, self.size)
-        if seen.ndim == photo.ndim:
-            return seen
-        return np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), np.uint8) if seen.ndim == 3 else seen
-
-
-def make_sample(
-    images: Sequence[Pixels],
-    clean: Sequence[Pixels],
-    transforms: tuple[Floats, Floats],
-    photo_size: tuple[int, int],
-    related: bool = True,
-) -> dict[str, torch.Tensor]:
-    """Training sample of two views of one photo.
-
-    Args:
-        images: two (H, W) pictures, changed.
-        clean: the same without changes.
-        transforms: ``photo_from_view`` of both, (3, 3).
-        photo_size: (height, width) of the photo.
-        related: False: no point is valid.
-
-    Returns:
-        The dictionary that :mod:`hloc_ext.datasets` describes.
-    """
-    size = (int(images[0].shape[0]), int(images[0].shape[1]))
-    if related:
-        points1, valid1 = plane_correspondences(transforms[0], transforms[1], photo_size, size)
-        points0, valid0 = plane_correspondences(transforms[1], transforms[0], photo_size, size)
-    else:
-        points1 = points0 = np.zeros_like(cell_centers(size))
-        valid1 = valid0 = np.zeros(len(points1), bool)
-    pictures = {"image0": images[0], "image1": images[1], "clean0": clean[0], "clean1": clean[1]}
-    sample = {name: torch.from_numpy(picture)[None].float() / 255 for name, picture in pictures.items()}
-    return sample | {
-        "points1": torch.from_numpy(points1.astype(np.float32)),
-        "valid1": torch.from_numpy(valid1.copy()),
-        "points0": torch.from_numpy(points0.astype(np.float32)),
-        "valid0": torch.from_numpy(valid0.copy()),
-    }
+        return warp_view(other, transform, self.size)

@@ -437,7 +437,7 @@ def add_noise(picture: Grey, rng: np.random.Generator, sigma: float) -> Grey:
     sigma = min(sigma, max(2 * float(details.mean()), 0.003))
     noise = rng.standard_normal(picture.shape, np.float32)
     if rng.random() < 0.5:
-        noise = 2.1 * np.asarray(cv2.GaussianBlur(noise, (3, 3), 0.8))
+        noise = np.float32(2.5) * np.asarray(cv2.GaussianBlur(noise, (3, 3), 0.8))
     shot = _draw(rng, (0.0, 0.9))
     variance = np.maximum(picture, 0) * np.float32(2 * shot * sigma**2) + np.float32((1 - shot) * sigma**2)
     return picture + noise * np.asarray(cv2.sqrt(variance))
