@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .lighting import cast_shadow, make_night, shade
 from .weather import add_fog, add_rain, add_snow, smooth_field
 
 Pixels = npt.NDArray[np.uint8]
@@ -40,8 +41,8 @@ class ChangeConfig:
         tone: exposure (stops), gamma, contrast about a random pivot, and an S-curve.
         shading: uneven light; `shading_strength` is the standard deviation of its logarithm.
         shadow: shadows with sharp edges; `shadow_depth` is the share of the light that they take.
-        night: dark, a few lamps and lit windows, a dark sky; `night_brightness` is the mean afterwards, the
-            noise is `night_noise`.
+        night: dark, a few lamps and lit windows, a dark sky; `night_brightness` is the mean but for the
+            lamps, the noise is `night_noise`.
         weather: fog, rain or snow; `weather_strength` of 1 hides most of the picture.
         occlusion: patches that hide up to `occluded` of the width, each.
         blur: out of focus, `blur_sigma`, or moved, by `motion`.
@@ -307,66 +308,6 @@ def apply_curve(picture: Grey, curve: Grey) -> Grey:
     """Look the values of a picture up in a table over [0, 1]."""
     top = len(curve) - 1
     return curve[np.clip(picture * np.float32(top) + np.float32(0.5), 0, top).astype(np.int32)]
-
-
-def shade(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
-    """Smoothly uneven light; `strength` is the standard deviation of its logarithm."""
-    field = smooth_field(picture.shape, rng, int(rng.integers(2, 6)))
-    return np.minimum(picture * np.asarray(cv2.exp(np.float32(strength) * field)), np.float32(1))
-
-
-def cast_shadow(picture: Grey, rng: np.random.Generator, depth: float) -> Grey:
-    """One to three shadows with straight, sharp edges; `depth` is the share of the light that they take."""
-    height, width = picture.shape
-    mask = np.zeros(picture.shape, np.uint8)
-    for _ in range(int(rng.integers(1, 4))):
-        corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 5)), 2)) * (width, height)
-        cv2.fillPoly(mask, [cv2.convexHull(corners.astype(np.int32))], 255, lineType=cv2.LINE_AA)
-    return picture * (1 - np.float32(depth / 255) * mask)
-
-
-def make_night(picture: Grey, rng: np.random.Generator, brightness: Range = (0.08, 0.3)) -> Grey:
-    """Night: little light but that of lamps, windows lit, the sky dark.
-
-    Args:
-        picture: by day.
-        rng: source of the lamps and windows.
-        brightness: range of the mean.
-    """
-    height, width = picture.shape
-    small = (max(width // 4, 4), max(height // 4, 4))
-    # Large bright areas are sky, or lit by it.
-    coarse = cv2.blur(cv2.resize(picture, small, interpolation=cv2.INTER_AREA), (5, 5))
-    sky = np.clip((coarse - 0.55) / 0.3, 0, 1) * _draw(rng, (0.3, 1.0))
-    light = _draw(rng, (0.1, 0.6)) * (1 - 0.9 * sky)
-    glare = np.zeros_like(light)
-    rows, columns = np.mgrid[: small[1], : small[0]].astype(np.float32)
-    for _ in range(int(rng.integers(1, 7))):
-        x, y = rng.uniform(0, 1, 2) * small
-        distance = (columns - x) ** 2 + (rows - y) ** 2
-        reach = min(small) * _draw(rng, (0.08, 0.45))
-        light += _draw(rng, (0.3, 1.2)) / (1 + distance / reach**2)
-        if rng.random() < 0.6:
-            bulb = min(small) * _draw(rng, (0.008, 0.03))
-            glare += np.exp(-distance / (2 * bulb**2)) + 0.15 / (1 + distance / (4 * bulb) ** 2)
-    night = picture * cv2.resize(light.astype(np.float32), (width, height))
-    night *= np.float32(_draw(rng, brightness) / max(float(night.mean()), 1e-3))
-    light_windows(night, picture, rng)
-    night = np.asarray(cv2.pow(np.minimum(night, 1), _draw(rng, (0.8, 1.25))))
-    return np.minimum(night + cv2.resize(glare.astype(np.float32), (width, height)), np.float32(1))
-
-
-def light_windows(night: Grey, day: Grey, rng: np.random.Generator) -> None:
-    """Light what was dark by day in up to a dozen small boxes, as windows are; changes `night`."""
-    height, width = day.shape
-    for _ in range(int(rng.integers(0, 13))):
-        h, w = (rng.uniform(0.02, 0.1, 2) * min(height, width)).astype(int) + 2
-        y, x = int(rng.integers(0, max(height - h, 1))), int(rng.integers(0, max(width - w, 1)))
-        box = day[y : y + h, x : x + w]
-        darkest, middle = float(box.min()), float(box.mean())
-        if middle < 0.5 and middle - darkest > 0.04:
-            lit = np.clip((middle - box) / (middle - darkest), 0, 1)
-            night[y : y + h, x : x + w] += np.float32(_draw(rng, (0.2, 1.0))) * lit
 
 
 def invert_partly(picture: Grey, rng: np.random.Generator) -> Grey:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hloc_ext.datasets import photometric, weather
+from hloc_ext.datasets import lighting, photometric, weather
 from hloc_ext.datasets.photometric import (
     CHANGES,
     MILD,
@@ -122,7 +122,7 @@ def test_night_is_dark_with_bright_spots() -> None:
     photo = photometric.mix_grey(make_photo((192, 256)), generator())
     medians, brightest = [], []
     for seed in range(30):
-        night = photometric.make_night(photo, generator(seed))
+        night = lighting.make_night(photo, generator(seed))
         medians.append(np.median(night))
         brightest.append(night.max())
     assert np.mean(medians) < 0.25 and np.percentile(brightest, 60) > 0.95
@@ -134,7 +134,7 @@ def test_windows_are_dark_by_day_and_bright_at_night() -> None:
     day[::8, ::8] = 0.1
     night = np.zeros_like(day)
     for seed in range(5):
-        photometric.light_windows(night, day, generator(seed))
+        lighting.light_windows(night, day, generator(seed))
     assert night[day == day.max()].max() < 0.05 and night[day == day.min()].max() > 0.2
 
 
@@ -187,10 +187,10 @@ def test_noise() -> None:
 
 def test_shadow_and_shade() -> None:
     flat = np.full((96, 96), 0.5, np.float32)
-    shadowed = [photometric.cast_shadow(flat, generator(seed), 0.6) for seed in range(10)]
+    shadowed = [lighting.cast_shadow(flat, generator(seed), 0.6) for seed in range(10)]
     assert all(picture.min() >= 0.2 - 1e-6 and picture.max() <= 0.5 for picture in shadowed)
     assert 0.05 < np.mean([picture < 0.21 for picture in shadowed]) < 0.8
-    shaded = photometric.shade(flat, generator(), 0.4)
+    shaded = lighting.shade(flat, generator(), 0.4)
     assert np.abs(np.diff(shaded, axis=0)).max() < 0.05 and np.ptp(shaded) > 0.1
 
 
