@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,9 @@ from torch.utils.data import Dataset
 from ..errors import InputError
 from .city_views import CityViews, read_views
 from .depth_geometry import DepthView, transfer
-from .homography import CELL, cell_centers, inside
+from .homography import cell_centers, inside
 from .photometric import PhotometricChange
-from .samples import Matches, Matrix, PhotoChange, as_sample, changed, checked_size, view
+from .samples import Matches, Matrix, PhotoChange, as_sample, changed, checked_size, shared_crops, view
 
 #: Changes of both pictures beside those of light and sensor that they were rendered with.
 PICTURE_CHANGE = PhotometricChange("mild")
@@ -85,7 +84,11 @@ class CityPairs(Dataset[dict[str, torch.Tensor]]):
         chosen = [chosen[i] for i in rng.permutation(2)]
         conditions = self._conditions(rng)
         views = [city.depth_view(i, condition) for i, condition in zip(chosen, conditions, strict=True)]
-        crops = _crops(views, self.size, rng)
+        height, width = views[0].inverse_depth.shape
+        everywhere = cell_centers((height, width))
+        points, valid = transfer(views[0], views[1], everywhere)
+        shared = everywhere[valid], points[valid]
+        crops = shared_crops([(height, width)] * 2, shared, self.size, rng)
         clean = [
             view(city.picture(i, condition), crop, self.size)
             for i, condition, crop in zip(chosen, conditions, crops, strict=True)
@@ -115,32 +118,6 @@ def _overlapping(cities: Sequence[CityViews], limits: tuple[float, float]) -> li
     width = max(limits[1] - limits[0], 1e-9) / _RANGES
     ranges = np.clip(((share - limits[0]) / width).astype(int), 0, _RANGES - 1)
     return [pairs[ranges == number] for number in np.unique(ranges)]
-
-
-def _crops(views: Sequence[DepthView], size: tuple[int, int], rng: np.random.Generator) -> list[Matrix]:
-    """Two crops around what both views see, (3, 3) each: pixel of the crop → pixel of the view."""
-    height, width = views[0].inverse_depth.shape
-    largest = min(height / size[0], width / size[1])
-    pixels = [largest * math.exp(rng.uniform(-0.35, 0)) for _ in range(2)]
-    rows, columns = np.mgrid[0:height:CELL, 0:width:CELL]
-    everywhere = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64)
-    points, valid = transfer(views[0], views[1], everywhere)
-    centers = [np.array([width, height]) / 2] * 2
-    if valid.any():
-        seen = rng.choice(np.flatnonzero(valid))
-        middle = np.median(everywhere[valid], axis=0)
-        # Between the middle of what both see and any point of it.
-        weight = rng.uniform(0, 0.7)
-        center = (1 - weight) * middle + weight * everywhere[seen]
-        nearest = np.argmin(np.where(valid, np.linalg.norm(everywhere - center, axis=1), np.inf))
-        centers = [everywhere[nearest], points[nearest]]
-    crops = []
-    for center, pixel in zip(centers, pixels, strict=True):
-        extent = pixel * (np.array(size[::-1]) - 1)
-        corner = center - extent / 2 + rng.uniform(-0.1, 0.1, 2) * extent
-        corner = np.clip(corner, 0, np.maximum(np.array([width, height]) - 1 - extent, 0))
-        crops.append(np.array([[pixel, 0, corner[0]], [0, pixel, corner[1]], [0, 0, 1]]))
-    return crops
 
 
 def _matches(

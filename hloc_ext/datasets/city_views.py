@@ -45,7 +45,8 @@ _WALK = 0.45
 _OVERCAST = 0.3
 #: Views farther apart than this do not overlap enough, metres.
 _FAR = 60.0
-_CRS, _ORIGIN = "EPSG:32632", (294_000.0, 5_628_000.0)
+#: Where the cities lie; it does not matter.
+CRS, ORIGIN = "EPSG:32632", (294_000.0, 5_628_000.0)
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 92]
 
 # First words of the seeds of what this module draws.
@@ -157,7 +158,7 @@ class _Studio:
         from ..city.datasets.place import Place
         from ..city.walk import map_walk, query_viewpoints
 
-        self.place: Place = Place(extent, seed, _CRS, _ORIGIN)
+        self.place: Place = Place(extent, seed, CRS, ORIGIN)
         self.place.prepare()
         self.size, self.seed = size, seed
         walk = map_walk(self.place.renderer, max(1, math.ceil(_WALK * count)), seed)

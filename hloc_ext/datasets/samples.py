@@ -85,3 +85,42 @@ def as_sample(
         sample[f"points{other}"] = torch.from_numpy(points.astype(np.float32))
         sample[f"valid{other}"] = torch.from_numpy(valid)
     return sample
+
+
+def shared_crops(
+    shapes: Sequence[tuple[int, ...]],
+    shared: tuple[Matrix, Matrix],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    zoom: float = 1.4,
+) -> list[Matrix]:
+    """Crops of two pictures around a point that both show.
+
+    Args:
+        shapes: (height, width) of the pictures.
+        shared: points that both show, (N, 2) pixels in each; none: the crops are about the middles.
+        size: (height, width) of the crops.
+        rng: source of the choices.
+        zoom: a crop shows at least 1/zoom of the largest extent of its shape in the picture.
+
+    Returns:
+        (3, 3) each, without rotation: pixel of the crop → pixel of the picture. Crops lie inside of the
+        pictures.
+    """
+    extents = [np.array([shape[1], shape[0]], np.float64) for shape in shapes]
+    centers = [extent / 2 for extent in extents]
+    if len(shared[0]):
+        # Between the middle of what both show and any point of it.
+        weight = rng.uniform(0, 0.7)
+        any_point = shared[0][rng.integers(len(shared[0]))]
+        wanted = (1 - weight) * np.median(shared[0], axis=0) + weight * any_point
+        nearest = np.argmin(np.linalg.norm(shared[0] - wanted, axis=1))
+        centers = [points[nearest] for points in shared]
+    crops = []
+    for center, extent in zip(centers, extents, strict=True):
+        steps = np.array([size[1] - 1, size[0] - 1])
+        pixel = float(((extent - 1) / steps).min()) * math.exp(rng.uniform(-math.log(zoom), 0))
+        corner = center - pixel * steps / 2 + rng.uniform(-0.1, 0.1, 2) * pixel * steps
+        corner = np.clip(corner, 0, np.maximum(extent - 1 - pixel * steps, 0))
+        crops.append(np.array([[pixel, 0, corner[0]], [0, pixel, corner[1]], [0, 0, 1]]))
+    return crops
