@@ -1,0 +1,104 @@
+"""Compare matchers: ``python -m benchmarks.matchers --data DIR --output DIR`` (docs/benchmarks.md)."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from benchmarks.engine.machine import describe_machine
+from hloc_ext.errors import HlocExtError
+from hloc_ext.formats.atomic import make_dir, write_text
+
+from .methods import METHODS, Method, load
+from .options import Options
+from .table import Table
+
+#: Part → module; each has ``evaluate(methods, options)``.
+PARTS = ("homographies", "strecha", "evd", "registration", "reliability", "pavilion", "cost", "scaling")
+#: Parts in which a method that estimates similarity transforms can take part.
+WITH_SIMILARITY = ("registration", "cost")
+#: Parts that need no trained weights.
+WITHOUT_WEIGHTS = ("cost", "scaling")
+
+
+def run(parts: Sequence[str], names: Sequence[str], options: Options) -> list[Table]:
+    """Run the parts, printing each table as it is done; what cannot be run says why.
+
+    Args:
+        parts: of :data:`PARTS`.
+        names: of the methods.
+        options: data, output and limits.
+    """
+    methods, unavailable = load(names)
+    machine = describe_machine()
+    print(*machine, *(f"{name}: not available, {why}" for name, why in unavailable.items()), sep="\n")
+    tables: list[Table] = []
+    for part in parts:
+        chosen, notes = choose(part, methods)
+        notes += [f"{name}: not available, {why}" for name, why in unavailable.items()]
+        print(f"\n{part}", flush=True)
+        try:
+            made = importlib.import_module(f".{part}", __package__).evaluate(chosen, options)
+        except HlocExtError as error:
+            made = [Table(part, [f"not run: {error}"], ["method"])]
+        for table in made:
+            table.notes += notes
+        tables += made
+        print("", *(table.markdown() for table in made), sep="\n", flush=True)
+        save(tables, machine, options.output)
+    return tables
+
+
+def choose(part: str, methods: Sequence[Method]) -> tuple[list[Method], list[str]]:
+    """The methods that take part, and notes on all of them."""
+    chosen, notes = [], []
+    for method in methods:
+        if method.similarity and part not in WITH_SIMILARITY:
+            notes.append(f"{method.name}: left out, it estimates similarity transforms only")
+        elif not method.trained and part not in WITHOUT_WEIGHTS:
+            notes.append(f"{method.name}: left out, its weights are not on this machine")
+        else:
+            chosen.append(method)
+            if method.note:
+                notes.append(f"{method.name}: {method.note}")
+    return chosen, notes
+
+
+def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
+    """Write ``matchers.md`` and ``matchers.json``."""
+    head = "\n".join(f"- {line}" for line in machine)
+    write_text(folder / "matchers.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
+    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
+    write_text(folder / "matchers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.matchers", description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data/bench"), help="folder of the data sets"
+    )
+    parser.add_argument("--output", type=Path, default=Path("outputs/matchers"), help="folder of the tables")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch and OpenCV")
+    parser.add_argument("--limit", type=int, help="at most so many pairs (or queries) of each condition")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Table]:
+    """Run from the command line."""
+    args = build_parser().parse_args(argv)
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(args.threads)
+    return run(args.parts, args.methods, Options(args.data, make_dir(args.output), args.limit))
+
+
+if __name__ == "__main__":
+    main()

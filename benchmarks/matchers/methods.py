@@ -1,0 +1,160 @@
+"""Every method of the comparison, by name: a callable from two grey images to matches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hloc_ext.errors import HlocExtError, InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Keypoints of image 0 and of image 1, M×2 (pixels, top-left centre (0, 0)), and M scores.
+Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
+Match = Callable[[np.ndarray, np.ndarray], Matches]
+
+
+class UnavailableError(HlocExtError):
+    """A method cannot run here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A matcher.
+
+    Attributes:
+        name: as on the command line.
+        match: ``match(image0, image1)`` of H×W uint8 images.
+        trained: False for a network with random weights, which has a cost but no accuracy.
+        similarity: estimates a similarity transform; it cannot take part where there is none.
+        network: what parameters are counted of; None for a method that is not learned.
+        note: printed below every table.
+    """
+
+    name: str
+    match: Match
+    trained: bool = True
+    similarity: bool = False
+    network: nn.Module | None = None
+    note: str = ""
+
+
+def _sift() -> Method:
+    from .classical import match_sift
+
+    return Method(
+        "sift", match_sift, note="RootSIFT of OpenCV, contrast threshold of COLMAP, ratio 0.8, mutual"
+    )
+
+
+def _orb() -> Method:
+    from .classical import match_orb
+
+    return Method("orb", match_orb, note="OpenCV, 5000 features, Hamming distance, ratio 0.8, mutual")
+
+
+def _akaze() -> Method:
+    from .classical import match_akaze
+
+    return Method("akaze", match_akaze, note="OpenCV's defaults, Hamming distance, ratio 0.8, mutual")
+
+
+def _dense_sift() -> Method:
+    from .classical import match_dense_sift
+
+    note = "upright RootSIFT on a grid of 8 px, sizes 12 and 24 px, ratio 0.9, mutual"
+    return Method("dense-sift", match_dense_sift, note=note)
+
+
+def _gradient_search() -> Method:
+    from . import gradient_search
+
+    note = (
+        f"exhaustive correlation of gradient images at {gradient_search.SEARCH_SIZE} px, every"
+        f" {gradient_search.ROTATION_STEP}°, {len(gradient_search.SCALES)} scales from"
+        f" {gradient_search.SCALES[0]:.2f} to {gradient_search.SCALES[-1]:.2f}, refined at {gradient_search.REFINED_SIZE} px"
+    )
+    return Method("gradient-search", gradient_search.match, similarity=True, note=note)
+
+
+def _loftr() -> Method:
+    from .learned import load_loftr
+
+    return load_loftr()
+
+
+def _xfeat(name: str) -> Callable[[], Method]:
+    def load() -> Method:
+        from .learned import load_xfeat
+
+        return load_xfeat(name)
+
+    return load
+
+
+def _disk() -> Method:
+    from .learned import load_disk
+
+    return load_disk()
+
+
+def _kd_mamba(name: str) -> Callable[[], Method]:
+    def load() -> Method:
+        from .learned import load_kd_mamba
+
+        return load_kd_mamba(name)
+
+    return load
+
+
+#: Name → loader. A loader raises :class:`UnavailableError` where the method cannot run.
+METHODS: dict[str, Callable[[], Method]] = {
+    "sift": _sift,
+    "orb": _orb,
+    "akaze": _akaze,
+    "dense-sift": _dense_sift,
+    "gradient-search": _gradient_search,
+    "loftr": _loftr,
+    "xfeat": _xfeat("xfeat"),
+    "xfeat+lightglue": _xfeat("xfeat+lightglue"),
+    "disk+lightglue": _disk,
+    "kd-mamba": _kd_mamba("kd-mamba"),
+    "kd-mamba-nano": _kd_mamba("kd-mamba-nano"),
+    "kd-mamba-rot": _kd_mamba("kd-mamba-rot"),
+    "kd-mamba-teacher": _kd_mamba("kd-mamba-teacher"),
+}
+
+
+def load(names: Sequence[str]) -> tuple[list[Method], dict[str, str]]:
+    """Load methods.
+
+    Args:
+        names: keys of :data:`METHODS`.
+
+    Returns:
+        The methods that run here, in the order asked for, and why the others do not, by name.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if unknown := [name for name in names if name not in METHODS]:
+        raise InputError(f"No method {unknown}: choose from {list(METHODS)}.")
+    methods, unavailable = [], {}
+    for name in names:
+        try:
+            methods.append(METHODS[name]())
+        except UnavailableError as error:
+            unavailable[name] = str(error)
+    return methods, unavailable
+
+
+def timed(method: Method, image0: np.ndarray, image1: np.ndarray) -> tuple[Matches, float]:
+    """Matches of two images, and the seconds that they took."""
+    start = time.perf_counter()
+    matches = method.match(image0, image1)
+    return matches, time.perf_counter() - start
