@@ -13,6 +13,8 @@ COMMANDS = {
     "extract_features": "extract_features",
     "match_features": "match_features",
     "match_dense": "match_dense",
+    "match": "image_matching",
+    "export": "export",
     "pairs_from_retrieval": "pairs_from_retrieval",
     "pairs_from_covisibility": "pairs_from_covisibility",
     "pairs_from_exhaustive": "pairs_from_exhaustive",

@@ -104,4 +104,37 @@ dense_matchers: Confs = {
         "max_error": 4,
         "cell_size": 4,
     },
+    # Our own, with weights that ship. It takes images of any size, so that none is resampled to a multiple of
+    # 8 pixels. HLOC's stage needs the keypoints of image 1 on a grid (see `moves`).
+    "kd-mamba": {
+        "output": "matches-kd-mamba",
+        "model": {"name": "kd_mamba", "weights": "kd_mamba_small", "moves": "image0"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
+        "max_error": 1,
+        "cell_size": 1,
+    },
+    # Smaller and faster.
+    "kd-mamba-nano": {
+        "output": "matches-kd-mamba-nano",
+        "model": {"name": "kd_mamba", "weights": "kd_mamba_nano", "moves": "image0"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
+        "max_error": 1,
+        "cell_size": 1,
+    },
+    # Aerial images and maps of any heading.
+    "kd-mamba-rot": {
+        "output": "matches-kd-mamba-rot",
+        "model": {"name": "kd_mamba", "weights": "kd_mamba_aerial", "moves": "image0", "rotations": 8},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
+        "max_error": 1,
+        "cell_size": 1,
+    },
+    # Snaps to keypoints that exist already (`features_ref`), of any extractor: as `loftr_superpoint`.
+    "kd-mamba-snap": {
+        "output": "matches-kd-mamba-snap",
+        "model": {"name": "kd_mamba", "weights": "kd_mamba_small", "moves": "image0"},
+        "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
+        "max_error": 4,
+        "cell_size": 4,
+    },
 }

@@ -56,8 +56,7 @@ def prepare_pair_image(
     Args:
         image_dir: folder of the images.
         name: image name.
-        preprocessing: ``grayscale``, ``resize_max`` (longest side, pixels), ``dfactor`` (height and
-            width are reduced to multiples of it).
+        preprocessing: see :func:`to_pair_image`.
         mask_dir: folder of masks ``NAME.png``.
 
     Raises:
@@ -65,7 +64,28 @@ def prepare_pair_image(
         InputError: the image is smaller than ``dfactor``.
     """
     conf = {**default_preprocessing, **preprocessing}
-    image = read_image(Path(image_dir) / name, conf["grayscale"]).astype(np.float32)
+    image = read_image(Path(image_dir) / name, conf["grayscale"])
+    mask = read_mask(mask_dir, name) if mask_dir else None
+    return to_pair_image(image, name, preprocessing, mask)
+
+
+def to_pair_image(
+    image: np.ndarray, name: str, preprocessing: Mapping[str, Any], mask: np.ndarray | None = None
+) -> PairImage:
+    """Resize an image as HLOC's dense matching does.
+
+    Args:
+        image: H×W where ``grayscale``, otherwise H×W×3 (RGB), uint8.
+        name: of the image, for messages.
+        preprocessing: ``grayscale``, ``resize_max`` (longest side, pixels), ``dfactor`` (height and
+            width are reduced to multiples of it).
+        mask: kept as it is.
+
+    Raises:
+        InputError: the image is smaller than ``dfactor``.
+    """
+    conf = {**default_preprocessing, **preprocessing}
+    image = image.astype(np.float32)
     original_size = np.array(image.shape[1::-1])
     if conf["resize_max"]:
         scale = conf["resize_max"] / max(original_size)
@@ -85,7 +105,6 @@ def prepare_pair_image(
         tensor = interpolate(
             tensor[None], (height, width), mode="bilinear", align_corners=False, antialias=True
         )[0]
-    mask = read_mask(mask_dir, name) if mask_dir else None
     return PairImage(tensor, original_size, mask)
 
 

@@ -69,11 +69,11 @@ class LoFTR(BaseModel):
             "scores": prediction["confidence"],
             "batch_indexes": prediction["batch_indexes"],
         }
-        keep = _best_per_pair(output["scores"], output["batch_indexes"], self.conf["max_num_matches"])
+        keep = best_per_pair(output["scores"], output["batch_indexes"], self.conf["max_num_matches"])
         return output if keep is None else {key: value[keep] for key, value in output.items()}
 
 
-def _best_per_pair(
+def best_per_pair(
     scores: torch.Tensor, batch_indexes: torch.Tensor, max_num_matches: int | None
 ) -> torch.Tensor | None:
     """Indices of the `max_num_matches` best matches of each pair, or None to keep all."""

@@ -63,12 +63,53 @@ def draw_matches(picture: MatchPicture, max_width: int = 1000, max_lines: int = 
             f"Match picture '{picture.title}': {len(points[0])} and {len(points[1])} points and"
             f" {len(inliers)} inlier flags must be equal numbers."
         )
-    images = [load_picture(picture.image0), load_picture(picture.image1)]
+    canvas, placed = _side_by_side(picture.image0, picture.image1, points, max_width)
+    _draw_lines(canvas, placed, subsample(np.flatnonzero(~inliers), max_lines), OUTLIER_COLOR)
+    _draw_lines(canvas, placed, subsample(np.flatnonzero(inliers), max_lines), INLIER_COLOR)
+    return canvas
+
+
+def draw_scored_matches(
+    image0: Path | np.ndarray,
+    image1: Path | np.ndarray,
+    points0: np.ndarray,
+    points1: np.ndarray,
+    scores: np.ndarray,
+    max_width: int = 1600,
+    max_lines: int = 300,
+) -> np.ndarray:
+    """Draw the best matches of two images, from blue (score 0) through green to red (score 1).
+
+    Args:
+        image0, image1: files, or H×W×3 (RGB) or H×W uint8 arrays.
+        points0, points1: M×2 pixels (x, y), centre of the top-left pixel = (0, 0).
+        scores: M, in [0, 1].
+        max_width: of the picture, pixels.
+        max_lines: the number of matches that are drawn; the best ones lie on top.
+
+    Returns:
+        H×W×3 uint8, RGB.
+    """
+    points = [np.asarray(p, float).reshape(-1, 2) for p in (points0, points1)]
+    canvas, placed = _side_by_side(image0, image1, points, max_width)
+    levels = np.clip(np.asarray(scores) * 255, 0, 255).astype(np.uint8)
+    colors = cv2.applyColorMap(levels.reshape(-1, 1), cv2.COLORMAP_TURBO)[:, 0, ::-1] if len(levels) else []
+    for index in np.argsort(scores, kind="stable")[-max_lines:]:
+        red, green, blue = (int(value) for value in colors[index])
+        _draw_lines(canvas, placed, np.array([index]), (red, green, blue))
+    return canvas
+
+
+def _side_by_side(
+    image0: Path | np.ndarray, image1: Path | np.ndarray, points: list[np.ndarray], max_width: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Both images on one canvas H×W×3, and where their points come to lie on it."""
+    images = [load_picture(image0), load_picture(image1)]
     aspects = sum(image.shape[1] / image.shape[0] for image in images)
-    height = int(min((max_width - GAP) / aspects, *(image.shape[0] for image in images)))
+    height = max(1, int(min((max_width - GAP) / aspects, *(image.shape[0] for image in images))))
     resized, placed, left = [], [], 0
     for image, xy in zip(images, points, strict=True):
-        width = round(image.shape[1] * height / image.shape[0])
+        width = max(1, round(image.shape[1] * height / image.shape[0]))
         scale = np.array([width / image.shape[1], height / image.shape[0]])
         resized.append(resize_image(image, (width, height)))
         placed.append((xy + 0.5) * scale - 0.5 + [left, 0])
@@ -76,9 +117,7 @@ def draw_matches(picture: MatchPicture, max_width: int = 1000, max_lines: int = 
     canvas = np.full((height, left - GAP, 3), 255, np.uint8)
     for start, image in zip((0, left - GAP - resized[1].shape[1]), resized, strict=True):
         canvas[:, start : start + image.shape[1]] = image
-    _draw_lines(canvas, placed, subsample(np.flatnonzero(~inliers), max_lines), OUTLIER_COLOR)
-    _draw_lines(canvas, placed, subsample(np.flatnonzero(inliers), max_lines), INLIER_COLOR)
-    return canvas
+    return canvas, placed
 
 
 def _draw_lines(

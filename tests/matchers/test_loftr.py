@@ -8,7 +8,7 @@ import torch
 from kornia.feature.loftr import loftr as kornia_loftr
 
 from hloc_ext.errors import InputError
-from hloc_ext.matchers.loftr import LoFTR, _best_per_pair
+from hloc_ext.matchers.loftr import LoFTR, best_per_pair
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,8 @@ def test_max_num_matches_keeps_the_best_of_each_pair(model, images):
 
 def test_best_per_pair_breaks_ties_by_order():
     scores, batch = torch.tensor([0.5, 0.9, 0.5, 0.5, 0.1]), torch.tensor([0, 1, 0, 0, 1])
-    assert _best_per_pair(scores, batch, 2).tolist() == [0, 2, 1, 4]
-    assert _best_per_pair(scores, batch, 5) is None and _best_per_pair(scores, batch, None) is None
+    assert best_per_pair(scores, batch, 2).tolist() == [0, 2, 1, 4]
+    assert best_per_pair(scores, batch, 5) is None and best_per_pair(scores, batch, None) is None
 
 
 @torch.no_grad()
