@@ -1,7 +1,8 @@
 """The training loop of every recipe: mixed precision, several devices and machines, checkpoints, resuming.
 
-A recipe gives a module whose forward turns a batch into named losses, and a data set; :func:`fit` does the rest with
-Lightning Fabric. An interrupted training continues from its last checkpoint with the samples that it has not seen.
+A recipe gives a module whose forward turns a batch into named losses, and a data set; :func:`fit` does the
+rest with Lightning Fabric. An interrupted training continues from its last checkpoint with the samples that
+it has not seen, and ends with the weights of one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -26,16 +27,6 @@ from ..compat import allow_cpu_torchvision
 from ..errors import CorruptFileError, InputError
 
 logger = logging.getLogger(__name__)
-
-_UNREADABLE = (
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
-)
 
 
 @dataclass
@@ -127,7 +118,8 @@ def fit(
     """Train a module, or go on with a training that was interrupted.
 
     Args:
-        module: its forward takes a batch and returns named losses (scalars); ``loss`` is minimised, the others logged.
+        module: its forward takes a batch and returns named losses (scalars); ``loss`` is minimised, the
+            others are logged.
         dataset: at least ``steps * batch_size * processes`` samples.
         output: folder for ``last.pt`` (checkpoint) and ``log.jsonl``.
         config: optimisation and machine.
@@ -179,7 +171,8 @@ def fit(
         terms = wrapped(batch)
         if not torch.isfinite(terms["loss"]):
             raise InputError(
-                f"The loss of step {step} is not finite ({ {k: float(v) for k, v in terms.items()} });"
+                f"The loss of step {step} is not finite"
+                f" ({', '.join(f'{name} {float(term.detach()):g}' for name, term in terms.items())});"
                 f" lower trainer.learning_rate. The last checkpoint is in {output}."
             )
         fabric.backward(terms["loss"])
@@ -195,11 +188,9 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         run.average.update(run.exported, step)
         done = step + 1
-        run.log(
-            done,
-            terms,
-            {"gradient": float(norm) if norm is not None else 0.0, "seconds": time.monotonic() - started},
-        )
+        if fabric.is_global_zero:
+            gradient = float(norm) if norm is not None else 0.0
+            run.log(done, terms, {"gradient": gradient, "seconds": time.monotonic() - started})
         last = done == config.steps or 0 < config.max_seconds < time.monotonic() - started
         if fabric.is_global_zero and (last or done % config.validate_steps == 0):
             run.validate(done, validate)
@@ -251,17 +242,22 @@ class _Run:
         """Load the checkpoint, if there is one, and return the number of steps done."""
         if not self.checkpoint.exists():
             return 0
+        remedy = "Remove it to start anew, or give another output."
         try:
             state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+            raise CorruptFileError(f"{self.checkpoint} is not a readable checkpoint. {remedy}") from error
+        try:
             self.module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
             self.average.state = state["average"]
-        except _UNREADABLE as error:
+            step = int(state["step"])
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.checkpoint} cannot be resumed ({error}). Remove it to start anew, or give another output."
+                f"{self.checkpoint} is not a checkpoint of this training ({error}). {remedy}"
             ) from error
-        logger.info("Going on after step %d of %s.", state["step"], self.checkpoint)
-        return int(state["step"])
+        logger.info("Going on after step %d of %s.", step, self.checkpoint)
+        return step
 
     def save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         state = {
@@ -276,7 +272,9 @@ class _Run:
 
     def log(self, step: int, terms: dict[str, Tensor], more: dict[str, float]) -> None:
         if step % self.config.log_steps == 0:
-            self._write({"step": step, **{key: float(value) for key, value in terms.items()}, **more})
+            self._write(
+                {"step": step, **{key: float(value.detach()) for key, value in terms.items()}, **more}
+            )
 
     def validate(self, step: int, validate: Callable[[nn.Module], dict[str, float]]) -> None:
         """Validate the averaged weights; the module's own come back afterwards."""
