@@ -15,7 +15,7 @@ from benchmarks.engine.machine import describe_machine
 from hloc_ext.errors import HlocExtError
 from hloc_ext.formats.atomic import make_dir, write_text
 
-from .methods import METHODS, Method, load
+from .methods import NAMES, Method, load
 from .options import Options
 from .table import Table
 
@@ -35,7 +35,7 @@ def run(parts: Sequence[str], names: Sequence[str], options: Options) -> list[Ta
         names: of the methods.
         options: data, output and limits.
     """
-    methods, unavailable = load(names)
+    methods, unavailable = load(names, options.weights)
     machine = describe_machine()
     print(*machine, *(f"{name}: not available, {why}" for name, why in unavailable.items()), sep="\n")
     tables: list[Table] = []
@@ -82,14 +82,31 @@ def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.matchers", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(NAMES), help="|".join(NAMES))
     parser.add_argument(
         "--data", type=Path, default=Path("../shared/data/bench"), help="folder of the data sets"
     )
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        type=parse_weights,
+        default=[],
+        metavar="NAME=FILE",
+        help="weights of a method, e.g. kd-mamba=FILE; or of another one beside it, e.g. kd-mamba-2=FILE",
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/matchers"), help="folder of the tables")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch and OpenCV")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each method, in turn")
     parser.add_argument("--limit", type=int, help="at most so many pairs (or queries) of each condition")
     return parser
+
+
+def parse_weights(text: str) -> tuple[str, Path]:
+    """Read ``NAME=FILE``."""
+    name, separator, file = text.partition("=")
+    if not (name and separator and file):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE, for instance kd-mamba=kd.safetensors")
+    return name, Path(file)
 
 
 def main(argv: Sequence[str] | None = None) -> list[Table]:
@@ -97,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> list[Table]:
     args = build_parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
-    return run(args.parts, args.methods, Options(args.data, make_dir(args.output), args.limit))
+    weights = dict(args.weights)
+    names = [*args.methods, *(name for name in weights if name not in args.methods)]
+    options = Options(args.data, make_dir(args.output), args.limit, weights, args.threads, args.repeats)
+    return run(args.parts, names, options)
 
 
 if __name__ == "__main__":

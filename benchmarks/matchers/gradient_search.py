@@ -23,8 +23,8 @@ ROTATION_STEP = 5.0
 SCALES = tuple(float(s) for s in np.geomspace(0.48, 1 / 0.48, 20))  # steps of 8 %
 #: Least overlap of the two images, as a share of the smaller one.
 LEAST_OVERLAP = 0.4
-#: Blur of images and of gradients, pixels; largest gradient, in means; weight of directions against magnitudes.
-BLUR, TRUNCATION, DIRECTION = 0.8, 2.5, 1.0
+#: Blur of images and gradients, pixels; largest gradient, in means; weight of directions against magnitudes.
+BLUR, TRUNCATION, DIRECTION = 0.8, 2.5, 3.0
 BATCH = 8
 NUM_CANDIDATES = 24
 GRID_STEP = 32
@@ -68,7 +68,7 @@ def gradient_fields(image: np.ndarray) -> np.ndarray:
         image: H×W uint8.
 
     Returns:
-        3×H×W float32: truncated square root of the magnitude m, with zero mean; m cos 2φ and m sin 2φ, where
+        H×W×3 float32: truncated square root of the magnitude m, with zero mean; m cos 2φ and m sin 2φ, where
         φ is the direction of the gradient.
     """
     smooth = cv2.GaussianBlur(image.astype(np.float32), (0, 0), BLUR)
@@ -78,10 +78,10 @@ def gradient_fields(image: np.ndarray) -> np.ndarray:
     magnitude, angle = cv2.cartToPolar(gx, gy)
     magnitude = np.sqrt(magnitude)
     magnitude = np.minimum(magnitude, TRUNCATION * magnitude.mean() + 1e-6)
-    fields = np.stack([magnitude - magnitude.mean(), *cv2.polarToCart(magnitude, 2 * angle)])
-    fields = np.stack([cv2.GaussianBlur(field, (0, 0), BLUR) for field in fields])
-    fields[1:] *= DIRECTION
-    return fields / (np.sqrt((fields**2).sum(0).mean()) + 1e-6)
+    fields = np.dstack([magnitude - magnitude.mean(), *cv2.polarToCart(magnitude, 2 * angle)])
+    fields[..., 1:] *= DIRECTION
+    fields = cv2.GaussianBlur(fields, (0, 0), BLUR)
+    return fields / np.sqrt((fields**2).sum(2).mean() + 1e-6)
 
 
 def turned_fields(fields: np.ndarray, angle: float, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -93,9 +93,12 @@ def turned_fields(fields: np.ndarray, angle: float, matrix: np.ndarray, size: tu
         matrix: 2×3, pixel of the image → pixel of the warped one.
         size: width and height of the warped one.
     """
-    warped = [cv2.warpAffine(field, matrix, size, flags=cv2.INTER_LINEAR) for field in fields]
+    warped = cv2.warpAffine(fields, matrix, size, flags=cv2.INTER_LINEAR)
     cos, sin = math.cos(2 * angle), math.sin(2 * angle)
-    return np.stack([warped[0], cos * warped[1] - sin * warped[2], sin * warped[1] + cos * warped[2]])
+    first, second = warped[..., 1].copy(), warped[..., 2]
+    warped[..., 1] = cos * first - sin * second
+    warped[..., 2] = sin * first + cos * second
+    return warped
 
 
 def search(image0: np.ndarray, image1: np.ndarray) -> Similarity:
@@ -139,7 +142,8 @@ def _exhaustive(image0: np.ndarray, image1: np.ndarray, factors: list[float]) ->
         # The finer image is reduced, so that no detail is compared that the other one does not have.
         factor0, factor1 = factors[0] * min(scale, 1.0), factors[1] * min(1 / scale, 1.0)
         fields0, fields1 = (
-            gradient_fields(_resize(image, factor)) for image, factor in ((image0, factor0), (image1, factor1))
+            gradient_fields(_resize(image, factor))
+            for image, factor in ((image0, factor0), (image1, factor1))
         )
         for significance, candidate in _best_shifts(fields0, fields1, angles):
             found.append((significance, candidate.resized(1 / factor0, 1 / factor1)))
@@ -151,16 +155,18 @@ def _best_shifts(
     fields0: np.ndarray, fields1: np.ndarray, angles: np.ndarray
 ) -> list[tuple[float, Similarity]]:
     """The most significant shift for each angle, with its significance."""
-    (height0, width0), (height1, width1) = fields0.shape[1:], fields1.shape[1:]
+    (height0, width0), (height1, width1) = fields0.shape[:2], fields1.shape[:2]
     side = int(np.ceil(np.hypot(height0, width0)))
     # Shifts with less than half of the least overlap may wrap around.
-    height, width = (_fast_size(side + n - round(LEAST_OVERLAP / 2 * min(side, n))) for n in (height1, width1))
+    height, width = (
+        _fast_size(side + n - round(LEAST_OVERLAP / 2 * min(side, n))) for n in (height1, width1)
+    )
     center0, center = np.array([width0 - 1, height0 - 1]) / 2, np.full(2, (side - 1) / 2)
-    ones = np.ones_like(fields0[0])
+    ones = np.ones_like(fields0[..., 0])
     fixed = np.zeros((5, height, width), np.float32)
-    fixed[:, :height1, :width1] = *fields1, np.ones_like(fields1[0]), (fields1**2).sum(0)
+    fixed[:, :height1, :width1] = *np.moveaxis(fields1, 2, 0), np.ones((height1, width1)), (fields1**2).sum(2)
     target = torch.fft.rfft2(torch.from_numpy(fixed))
-    least = LEAST_OVERLAP * min(fields0[0].size, fields1[0].size)
+    least = LEAST_OVERLAP * min(height0 * width0, height1 * width1)
     results = []
     for part in np.array_split(angles, len(angles) // BATCH):
         template = np.zeros((len(part), 5, height, width), np.float32)
@@ -169,7 +175,7 @@ def _best_shifts(
             matrix[:, 2] = center - matrix[:, :2] @ center0
             turned = turned_fields(fields0, angle, matrix, (side, side))
             mask = cv2.warpAffine(ones, matrix, (side, side), flags=cv2.INTER_LINEAR)
-            values[:, :side, :side] = *turned, mask, (turned**2).sum(0)
+            values[:, :side, :side] = *np.moveaxis(turned, 2, 0), mask, (turned**2).sum(2)
         score, overlap = _masked_correlation(torch.from_numpy(template), target, (height, width), least)
         significance, index = (score * overlap).flatten(1).max(1)
         for k, (angle, matrix) in enumerate(zip(part, matrices, strict=True)):
@@ -225,19 +231,19 @@ class _Refiner:
         ]
         self.fields0, self.fields1 = (gradient_fields(image) for image in images)
         height, width = images[0].shape
-        self.ones = np.ones_like(self.fields0[0])
+        self.ones = np.ones_like(self.fields0[..., 0])
         self.center = np.array([width - 1, height - 1]) / 2
 
     def _correlation(self, transform: Similarity) -> tuple[float, float]:
         """Correlation and overlap (pixels of image 1) at this size."""
-        height, width = self.fields1.shape[1:]
+        height, width = self.fields1.shape[:2]
         matrix = transform.matrix()
         inside = cv2.warpAffine(self.ones, matrix, (width, height), flags=cv2.INTER_NEAREST) > 0
         number = int(inside.sum())
         if number < LEAST_OVERLAP / 2 * min(self.ones.size * transform.scale**2, inside.size):
             return -1.0, float(number)
-        first = turned_fields(self.fields0, transform.angle, matrix, (width, height))[:, inside].ravel()
-        second = self.fields1[:, inside].ravel()
+        first = turned_fields(self.fields0, transform.angle, matrix, (width, height))[inside].ravel()
+        second = self.fields1[inside].ravel()
         norm = np.sqrt((first @ first) * (second @ second))
         return float(first @ second / (norm + 1e-6)), float(number)
 

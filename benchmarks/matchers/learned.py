@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
+import copy
+import functools
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from hloc_ext.errors import HlocExtError
+from hloc_ext import confs, image_matching
+from hloc_ext.errors import HlocExtError, MissingInputError
 from hloc_ext.extractors.disk import DISK
 from hloc_ext.extractors.xfeat import XFeat
+from hloc_ext.host import load_model
+from hloc_ext.matchers.kd_mamba import save_weights
 from hloc_ext.matchers.lightglue import LightGlue
 from hloc_ext.matchers.loftr import LoFTR
 from hloc_ext.matchers.nearest_neighbor import NearestNeighbor
+from hloc_ext.models.attention_teacher import AttentionTeacher
+from hloc_ext.models.kd_mamba import KDMAMBA_CONFIGS, KDMamba
 from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 
 from .methods import Match, Matches, Method, UnavailableError
 
 RANDOM = "random weights: cost only"
+TEACHER = "kd-mamba-teacher"
+#: Configurations whose names others may begin with.
+KD_MAMBA_CONFS = ("kd-mamba-nano", "kd-mamba-rot", "kd-mamba")
 MAX_KEYPOINTS = {"disk": 2048, "xfeat": 4096}
 
 
@@ -46,7 +59,7 @@ def load_loftr() -> Method:
     trained = _have("loftr-outdoor")
     network = LoFTR({"weights": "outdoor" if trained else None}).to(_device()).eval()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def match(image0: np.ndarray, image1: np.ndarray) -> Matches:
         found = network({"image0": _tensor(image0), "image1": _tensor(image1)})
         keypoints0, keypoints1, scores = _numpy(
@@ -79,25 +92,54 @@ def load_disk() -> Method:
     return _sparse("disk+lightglue", extractor, matcher, 3, trained, note)
 
 
-def load_kd_mamba(name: str) -> Method:
-    """Our matcher by the name of its configuration, with the weights that ship.
+def load_kd_mamba(name: str, weights: Path | None = None) -> Method:
+    """Our matcher.
+
+    Args:
+        name: a configuration of :data:`hloc_ext.confs.dense_matchers`, ``kd-mamba-teacher``, or such a name
+            and anything after it.
+        weights: file of weights, or None for those of the configuration. Where these do not exist the network
+            has random ones.
 
     Raises:
-        UnavailableError: it, or its weights, are not there.
+        UnavailableError: the weights cannot be read.
     """
+    base = next(known for known in KD_MAMBA_CONFS if name.startswith(known))
+    conf = copy.deepcopy(confs.dense_matchers[base])
+    if weights is not None:
+        conf["model"]["weights"] = str(weights)
+    note, trained = f"{conf['model']['weights']}, images up to {conf['preprocessing']['resize_max']} px", True
     try:
-        from hloc_ext import image_matching
-    except ImportError as error:
-        raise UnavailableError(f"hloc_ext.image_matching cannot be imported ({error})") from error
-
-    def match(image0: np.ndarray, image1: np.ndarray) -> Matches:
-        return image_matching.match(image0, image1, matcher=name)
-
-    try:  # loads the weights, too
-        match(*np.zeros((2, 64, 64), np.uint8))
+        if name.startswith(TEACHER) and weights is None:
+            raise MissingInputError("The package holds no weights of the teacher.")
+        network = load_model("dense_matchers", conf)
+    except MissingInputError:
+        conf["model"]["weights"] = str(_random_weights(name))
+        network = load_model("dense_matchers", conf)
+        note, trained = _note(f"images up to {conf['preprocessing']['resize_max']} px", False), False
     except HlocExtError as error:
         raise UnavailableError(str(error)) from error
-    return Method(name, match)
+    # Under a name of its own, so that any weights can be asked for.
+    entry = f"{name} of the benchmark"
+    confs.dense_matchers[entry] = conf
+
+    def match(image0: np.ndarray, image1: np.ndarray) -> Matches:
+        return image_matching.match(image0, image1, matcher=entry)
+
+    return Method(name, match, trained, network=network, note=note)
+
+
+@functools.cache
+def _random_weights(name: str) -> Path:
+    """File of random weights, which exists as long as this process."""
+    torch.manual_seed(0)
+    size = "nano" if "nano" in name else "small"
+    model = AttentionTeacher() if name.startswith(TEACHER) else KDMamba(KDMAMBA_CONFIGS[size])
+    folder = tempfile.TemporaryDirectory(prefix="kd_mamba_random_")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name) / f"{name}.safetensors"
+    save_weights(model, path)
+    return path
 
 
 def _note(text: str, trained: bool) -> str:
@@ -112,7 +154,7 @@ def _sparse(
 
 
 def _sparse_match(extractor: nn.Module, matcher: nn.Module, channels: int) -> Match:
-    @torch.inference_mode()
+    @torch.no_grad()
     def match(image0: np.ndarray, image1: np.ndarray) -> Matches:
         features = [_extract(extractor, image, channels) for image in (image0, image1)]
         found = matcher(_pair_inputs(features, (image0.shape, image1.shape)))

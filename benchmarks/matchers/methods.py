@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,7 +78,8 @@ def _gradient_search() -> Method:
     note = (
         f"exhaustive correlation of gradient images at {gradient_search.SEARCH_SIZE} px, every"
         f" {gradient_search.ROTATION_STEP}°, {len(gradient_search.SCALES)} scales from"
-        f" {gradient_search.SCALES[0]:.2f} to {gradient_search.SCALES[-1]:.2f}, refined at {gradient_search.REFINED_SIZE} px"
+        f" {gradient_search.SCALES[0]:.2f} to {gradient_search.SCALES[-1]:.2f}; refined at"
+        f" {gradient_search.REFINED_SIZE} px"
     )
     return Method("gradient-search", gradient_search.match, similarity=True, note=note)
 
@@ -89,27 +91,18 @@ def _loftr() -> Method:
 
 
 def _xfeat(name: str) -> Callable[[], Method]:
-    def load() -> Method:
+    def load_it() -> Method:
         from .learned import load_xfeat
 
         return load_xfeat(name)
 
-    return load
+    return load_it
 
 
 def _disk() -> Method:
     from .learned import load_disk
 
     return load_disk()
-
-
-def _kd_mamba(name: str) -> Callable[[], Method]:
-    def load() -> Method:
-        from .learned import load_kd_mamba
-
-        return load_kd_mamba(name)
-
-    return load
 
 
 #: Name → loader. A loader raises :class:`UnavailableError` where the method cannot run.
@@ -123,18 +116,20 @@ METHODS: dict[str, Callable[[], Method]] = {
     "xfeat": _xfeat("xfeat"),
     "xfeat+lightglue": _xfeat("xfeat+lightglue"),
     "disk+lightglue": _disk,
-    "kd-mamba": _kd_mamba("kd-mamba"),
-    "kd-mamba-nano": _kd_mamba("kd-mamba-nano"),
-    "kd-mamba-rot": _kd_mamba("kd-mamba-rot"),
-    "kd-mamba-teacher": _kd_mamba("kd-mamba-teacher"),
 }
+#: Ours; each may have a file of weights.
+KD_MAMBA = ("kd-mamba", "kd-mamba-nano", "kd-mamba-rot", "kd-mamba-teacher")
+NAMES = (*METHODS, *KD_MAMBA)
 
 
-def load(names: Sequence[str]) -> tuple[list[Method], dict[str, str]]:
+def load(
+    names: Sequence[str], weights: Mapping[str, Path] | None = None
+) -> tuple[list[Method], dict[str, str]]:
     """Load methods.
 
     Args:
-        names: keys of :data:`METHODS`.
+        names: of :data:`NAMES`, or keys of `weights`.
+        weights: file of weights by name of a method: one of :data:`KD_MAMBA`, or such a name and a suffix.
 
     Returns:
         The methods that run here, in the order asked for, and why the others do not, by name.
@@ -142,15 +137,24 @@ def load(names: Sequence[str]) -> tuple[list[Method], dict[str, str]]:
     Raises:
         InputError: unknown name.
     """
-    if unknown := [name for name in names if name not in METHODS]:
-        raise InputError(f"No method {unknown}: choose from {list(METHODS)}.")
+    weights = weights or {}
+    wrong = [name for name in names if name not in NAMES and name not in weights]
+    wrong += [name for name in weights if not name.startswith(KD_MAMBA)]
+    if wrong:
+        raise InputError(f"No method {wrong}: choose from {NAMES}; weights are for {KD_MAMBA}.")
     methods, unavailable = [], {}
     for name in names:
         try:
-            methods.append(METHODS[name]())
+            methods.append(METHODS[name]() if name in METHODS else _load_kd_mamba(name, weights.get(name)))
         except UnavailableError as error:
             unavailable[name] = str(error)
     return methods, unavailable
+
+
+def _load_kd_mamba(name: str, weights: Path | None) -> Method:
+    from .learned import load_kd_mamba
+
+    return load_kd_mamba(name, weights)
 
 
 def timed(method: Method, image0: np.ndarray, image1: np.ndarray) -> tuple[Matches, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,17 @@ class Options:
         data: folder of the benchmark data sets.
         output: folder of tables and figures.
         limit: at most so many pairs for each condition; None for all.
+        weights: file of weights by name of a method.
+        threads: of torch and OpenCV.
+        repeats: timed runs of each method, in turn.
     """
 
     data: Path
     output: Path
     limit: int | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    threads: int = 1
+    repeats: int = 5
 
     def report(self, row: Mapping[str, Any]) -> None:
         """Print a row as soon as it is known: an evaluation may take hours."""

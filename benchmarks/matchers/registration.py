@@ -154,8 +154,8 @@ def evaluate(methods: Sequence[Method], options: Options) -> list[Table]:
     table = Table(
         "Registration from above, unknown heading",
         [
-            "similarity transforms: rotation ±180°, scale 0.5 to 2 (log-uniform), shift up to 10 % of the view;"
-            " one of the views shows almost all of the picture, which is continued by its mirror images",
+            "similarity transforms: rotation ±180°, scale 0.5 to 2 (log-uniform), shift up to 10 % of the"
+            " view; one view shows almost all of the picture, which is continued by its mirror images",
             f"images {SIZE[0]}×{SIZE[1]}; estimator cv2.estimateAffinePartial2D, RANSAC, {THRESHOLD:g} px,"
             " 10 000 iterations, for every method",
             f"success: mean corner error below {100 * SUCCESS:g} % of the diagonal",

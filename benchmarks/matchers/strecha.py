@@ -112,10 +112,10 @@ def evaluate(methods: Sequence[Method], options: Options) -> list[Table]:
         [
             f"{len(pairs)} pairs at most {MAX_DISTANCE} apart in the sequence and {MAX_ANGLE:g}° between the"
             f" optical axes; images {width}×{height}",
-            f"estimator: PoseLib's LO-RANSAC of the essential matrix, {THRESHOLD:g} px, 10 000 iterations, for"
-            " every method",
-            f"AUC: area under the curve of recall over pose error up to {limits}°, in %; the pose error is the"
-            " larger of the angles of rotation and translation",
+            f"estimator: PoseLib's LO-RANSAC of the essential matrix, {THRESHOLD:g} px, 10 000 iterations,"
+            " for every method",
+            f"AUC: area under the curve of recall over pose error up to {limits}°, in %; the pose error is"
+            " the larger of the angles of rotation and translation",
         ],
         ["method", "pairs", f"AUC@{limits}°", "median error °", "matches", "s per pair"],
     )
