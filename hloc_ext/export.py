@@ -36,7 +36,7 @@ from .errors import InputError, MissingInputError
 from .formats.atomic import replacing
 from .host import get_conf
 from .matchers.kd_mamba import MIN_PROBABILITY, MOVES, load_weights
-from .models.dual_softmax import Matches, assign
+from .models.dual_softmax import Descriptors, Matches
 from .models.kd_mamba import KDMamba, cell_centres
 
 OPSET = 18
@@ -64,7 +64,7 @@ class ExportedMatcher(nn.Module):
         """Match two images 1×1×H×W; see the module for what is returned."""
         net = self.net
         first, second = net.describe(net.encode(image0), net.encode(image1))
-        log_p = assign(first.coarse, second.coarse, net.scales[0]).log_p[0]  # N0×N1
+        log_p = log_probabilities(first.coarse, second.coarse, net.scales[0])  # N0×N1
         best, index1 = log_p.max(1)
         index0 = torch.arange(log_p.shape[0], device=log_p.device)
         matched = (log_p.argmax(0)[index1] == index0) & (best > self.log_min_probability)
@@ -75,6 +75,15 @@ class ExportedMatcher(nn.Module):
         keypoints0 = cell_centres(index0, first.grid) + self.share0 * step0
         keypoints1 = cell_centres(index1, second.grid) + (1 - self.share0) * step1
         return keypoints0, keypoints1, torch.where(matched, scores, torch.zeros_like(scores))
+
+
+def log_probabilities(first: Descriptors, second: Descriptors, scale: Tensor) -> Tensor:
+    """Log of the dual softmax of all tokens of one pair, N0×N1, none of which is missing."""
+    similarity = (scale * first.vectors[0]) @ second.vectors[0].T
+    exponential = torch.exp(similarity - scale)
+    row = first.log_matchability[0] - exponential.sum(1).clamp_min(1e-30).log() - scale
+    column = second.log_matchability[0] - exponential.sum(0).clamp_min(1e-30).log() - scale
+    return 2 * similarity + row.unsqueeze(1) + column
 
 
 def main(
