@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .kd_mamba import KDMamba, KDMambaConfig, upsample
+from .kd_mamba import KDMamba, KDMambaConfig, RMSNorm, upsample
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,13 @@ class AttentionAtStride16(nn.Module):
         self.restore = nn.Conv2d(inner, dim, 1)
         self.merge = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Update 2B×h×w×D tokens, image 0 of every pair before image 1; `mask` is 2B×h×w×1, 0 at missing tokens."""
-        features, exists = x.permute(0, 3, 1, 2), mask.permute(0, 3, 1, 2)
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Update 2B×h×w×D tokens, image 0 of every pair before image 1.
+
+        `mask` is 2B×h×w×1, 0 at missing tokens; None: all exist.
+        """
+        features = x.permute(0, 3, 1, 2)
+        exists = torch.ones_like(features[:, :1]) if mask is None else mask.permute(0, 3, 1, 2)
         reduced = self.reduce(features)
         height, width = reduced.shape[2:]
         tokens = (reduced + sinusoidal_encoding(reduced)).flatten(2).transpose(1, 2)
@@ -78,18 +82,20 @@ class AttentionBlock(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self.norm = RMSNorm(dim)
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.output = nn.Linear(dim, dim, bias=False)
         self.feed_forward = nn.Sequential(
-            nn.RMSNorm(dim, eps=1e-5), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
+            RMSNorm(dim), nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim)
         )
 
     def forward(self, x: Tensor, source: Tensor, source_exists: Tensor) -> Tensor:
         """`x`, `source`: 2B×N×D; `source_exists`: 2B×1×1×N bool."""
         query = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        key, value = self.key_value(self.norm(source)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        key, value = (
+            self.key_value(self.norm(source)).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=source_exists)
         x = x + self.output(attended.transpose(1, 2).flatten(2))
         return x + self.feed_forward(x)

@@ -38,23 +38,35 @@ class Descriptors(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """Log probabilities of all pairs of tokens, B×N0×N1 (for training: memory is not bounded)."""
+    """Similarities of all pairs of tokens and what normalises them (for training: memory is not bounded)."""
 
-    rows: Tensor  # of the token of image 1, given that of image 0
-    columns: Tensor  # of the token of image 0, given that of image 1
-    log_p: Tensor  # log P
+    similarity: Tensor  # B×N0×N1, float32; -1e4 where a token does not exist
+    rows: Tensor  # B×N0, log of the sum of exp over the tokens of image 1
+    columns: Tensor  # B×N1, the same over those of image 0
+    log_matchability0: Tensor  # B×N0
+    log_matchability1: Tensor  # B×N1
+
+    def log_probability(self, batch: Tensor, index0: Tensor, index1: Tensor) -> Tensor:
+        """log P of some pairs of tokens."""
+        matchable = self.log_matchability0[batch, index0] + self.log_matchability1[batch, index1]
+        normalizer = self.rows[batch, index0] + self.columns[batch, index1]
+        return 2 * self.similarity[batch, index0, index1] - normalizer + matchable
 
 
 def assign(first: Descriptors, second: Descriptors, scale: Tensor) -> Assignment:
     """The dual softmax of all pairs of tokens, in float32 also under autocast."""
     with torch.autocast(first.vectors.device.type, enabled=False):
         similarity = (scale * first.vectors.float()) @ second.vectors.float().transpose(1, 2)
-    missing0 = first.log_matchability.isneginf().unsqueeze(2)
-    missing1 = second.log_matchability.isneginf().unsqueeze(1)
-    similarity = similarity.masked_fill(missing0 | missing1, -1e4)
-    rows, columns = similarity.log_softmax(2), similarity.log_softmax(1)
-    matchable = first.log_matchability.unsqueeze(2) + second.log_matchability.unsqueeze(1)
-    return Assignment(rows, columns, rows + columns + matchable)
+    missing0, missing1 = (d.log_matchability.isneginf() for d in (first, second))
+    if missing0.any() or missing1.any():
+        similarity = similarity.masked_fill(missing0.unsqueeze(2) | missing1.unsqueeze(1), -1e4)
+    return Assignment(
+        similarity,
+        similarity.logsumexp(2),
+        similarity.logsumexp(1),
+        first.log_matchability,
+        second.log_matchability,
+    )
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ Shapes: B pairs, H×W pixels, h×w = ceil(H/8)×ceil(W/8) cells, N = h·w tokens
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,7 +63,7 @@ class ImageFeatures(NamedTuple):
     half: Tensor  # B×C×ceil(H/2)×ceil(W/2)
     quarter: Tensor  # B×C×ceil(H/4)×ceil(W/4)
     eighth: Tensor  # B×D×h×w
-    mask: Tensor  # B×1×ceil(H/2)×ceil(W/2), bool: which fine positions exist
+    mask: Tensor | None  # B×1×ceil(H/2)×ceil(W/2), bool: which fine positions exist; None: all
 
 
 class PairFeatures(NamedTuple):
@@ -71,7 +72,7 @@ class PairFeatures(NamedTuple):
     tokens: Tensor  # B×N×D, what is distilled
     coarse: Descriptors  # B×N
     fine: Tensor  # B×C×ceil(H/2)×ceil(W/2), of unit length
-    mask: Tensor  # as in ImageFeatures
+    mask: Tensor | None  # as in ImageFeatures
     grid: tuple[int, int]  # h, w
 
 
@@ -83,16 +84,21 @@ class ConvNorm(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
         )
 
 
 class ConvBlock(nn.Module):
-    """Residual block: 7×7 depth-wise convolution, then two 1×1 (ConvNeXt, Liu et al., CVPR 2022)."""
+    """Residual block: 3×3 depth-wise convolution, then two 1×1 (as in ConvNeXt, Liu et al., CVPR 2022).
+
+    ConvNeXt's is 7×7; on a CPU that costs more than all the rest, and the scan sees everything anyway.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, 7, padding=3, groups=dim, bias=False)
+        self.depthwise = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
         self.norm = nn.BatchNorm2d(dim)
         self.expand = nn.Conv2d(dim, 2 * dim, 1)
         self.project = nn.Conv2d(2 * dim, dim, 1)
@@ -123,9 +129,8 @@ class Encoder(nn.Module):
             for layer in stage:
                 x = layer(x) if exists is None else layer(x) * exists
             levels.append(x)
-        if mask is None:
-            mask = torch.ones_like(image, dtype=torch.bool)
-        return ImageFeatures(levels[0], levels[1], levels[2], mask[..., ::FINE_STRIDE, ::FINE_STRIDE])
+        mask = None if mask is None else mask[..., ::FINE_STRIDE, ::FINE_STRIDE]
+        return ImageFeatures(levels[0], levels[1], levels[2], mask)
 
 
 def normalize(image: Tensor, mask: Tensor | None) -> Tensor:
@@ -142,58 +147,73 @@ def normalize(image: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class JointScan(nn.Module):
-    """A layer of Mamba-2 over the tokens of both images: (self, cross) × 4 directions × 2 heads.
+    """A layer of Mamba-2 over the tokens of both images: (self, cross) × 4 directions, a head each.
 
     All heads share what a token writes (B) and reads (C), each once for self and once for cross scans. The layer has
     no feed-forward part; its gate and the 3×3 depth-wise convolution, in place of Mamba's causal one, are enough.
     """
 
-    groups = 8  # kinds × directions
-    heads = 16
+    heads = 8
 
     def __init__(self, dim: int, state: int) -> None:
         super().__init__()
         inner = dim + 4 * state  # x; B and C of self and cross scans
         self.state = state
-        self.norm = nn.RMSNorm(dim, eps=1e-5)
+        self.norm = RMSNorm(dim)
         self.project = nn.Linear(dim, dim + inner + self.heads, bias=False)
         self.local = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.skip = nn.Parameter(torch.ones(dim))
-        self.output_norm = nn.RMSNorm(dim, eps=1e-5)
+        self.output_norm = RMSNorm(dim)
         self.output = nn.Linear(dim, dim, bias=False)
-        # The two heads of a group start with memories of 20 and 500 tokens, 1 / (dt A).
-        steps = torch.tensor([0.05, 0.002]).repeat(self.groups)
+        steps = torch.full((self.heads,), 0.01)  # memories of 1 / (dt A) = 100 tokens to start with
         self.step_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))  # inverse of softplus
         self.log_rate = nn.Parameter(torch.zeros(self.heads))
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Update 2B×h×w×D tokens, image 0 of every pair before image 1; `mask` is 2B×h×w×1, 0 at missing tokens."""
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Update 2B×h×w×D tokens, image 0 of every pair before image 1.
+
+        `mask` is 2B×h×w×1, 0 at missing tokens; None: all exist.
+        """
         dim, state, (height, width) = x.shape[3], self.state, x.shape[1:3]
         gate, inner, dt = self.project(self.norm(x)).split([dim, dim + 4 * state, self.heads], -1)
-        inner = self.local((inner * mask).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        inner = self.local(masked(inner, mask).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         inner, B, C = F.silu(inner).split([dim, 2 * state, 2 * state], -1)
-        dt = F.softplus(dt.float() + self.step_bias) * mask
-        B, C = (t.unflatten(-1, (2, 1, state)).expand(-1, -1, -1, -1, 4, -1) for t in (B, C))
+        dt = masked(F.softplus(dt.float() + self.step_bias), mask)
+        B, C = (4 * [t.unflatten(-1, (2, state))] for t in (B, C))
         y = ssd_scan(
-            into_directions(inner.unflatten(-1, (2, 4, -1))).unflatten(-1, (2, -1)).flatten(2, 3),
-            into_directions(dt.unflatten(-1, (2, 4, 2))).flatten(2),
+            into_directions(inner.unflatten(-1, (2, 4, -1)).unbind(4)),
+            into_directions(dt.unflatten(-1, (2, 4, 1)).unbind(4)).squeeze(-1),
             -self.log_rate.exp(),
             into_directions(B),
             exchange_cross(into_directions(C)),
         )
-        y = exchange_cross(y.unflatten(2, (self.groups, 2)).flatten(3))
-        y = out_of_directions(y, height, width).flatten(3) + self.skip * inner
-        return x + self.output(self.output_norm(y * F.silu(gate))) * mask
+        y = out_of_directions(exchange_cross(y), height, width).flatten(3) + self.skip * inner
+        return x + masked(self.output(self.output_norm(y * F.silu(gate))), mask)
 
 
-def into_directions(tokens: Tensor) -> Tensor:
-    """Order the tokens (B×h×w×2×4×C) of 2 kinds × 4 directions as sequences: B×N×8×C.
+class RMSNorm(nn.RMSNorm):
+    """Root mean square normalisation whose weight follows the type of the input, for the fused kernel."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, eps=1e-5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """`x`, with 0 where the mask is 0."""
+    return x if mask is None else x * mask
+
+
+def into_directions(tokens: Sequence[Tensor]) -> Tensor:
+    """Order tokens as sequences, B×N×8×C; `tokens` are those of each direction, B×h×w×2×C for self and cross.
 
     Directions: along rows, the same backwards, along columns, the same backwards.
     """
-    rows, columns = tokens.flatten(1, 2), tokens.transpose(1, 2).flatten(1, 2)
-    orders = rows[..., 0, :], rows[..., 1, :].flip(1), columns[..., 2, :], columns[..., 3, :].flip(1)
-    return torch.stack(orders, 3).flatten(2, 3)
+    rows = [t.flatten(1, 2) for t in tokens[:2]]
+    columns = [t.transpose(1, 2).flatten(1, 2) for t in tokens[2:]]
+    return torch.stack([rows[0], rows[1].flip(1), columns[0], columns[1].flip(1)], 3).flatten(2, 3)
 
 
 def out_of_directions(sequences: Tensor, height: int, width: int) -> Tensor:
@@ -227,17 +247,18 @@ class FineHead(nn.Module):
         """`tokens`: B×D×h×w after the scan. Returns B×C×ceil(H/2)×ceil(W/2)."""
         half, quarter, eighth = self.lateral
         x = quarter(features.quarter) + upsample(eighth(tokens), features.quarter.shape[2:])
-        x = x * features.mask[..., ::2, ::2]
+        if features.mask is not None:
+            x = x * features.mask[..., ::2, ::2]
         x = half(features.half) + upsample(x, features.half.shape[2:])
-        return F.normalize(self.project(self.smooth(x * features.mask)), dim=1)
+        return F.normalize(self.project(self.smooth(masked(x, features.mask))), dim=1)
 
 
 def upsample(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Double the resolution linearly so that index k comes to 2k, and crop to `size`."""
-    for dim, length in ((2, size[0]), (3, size[1])):
-        following = F.pad(x.narrow(dim, 1, x.shape[dim] - 1), (0, 0, 0, 1) if dim == 2 else (0, 1))
-        x = torch.stack([x, (x + following) / 2], dim + 1).flatten(dim, dim + 1).narrow(dim, 0, length)
-    return x
+    """Double the resolution linearly so that index k comes to 2k, and crop to `size`; beyond the border is 0."""
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, 1, 0, 1))
+    x = F.interpolate(x, (2 * height + 1, 2 * width + 1), mode="bilinear", align_corners=True)
+    return x[:, :, : size[0], : size[1]]
 
 
 # --- the matcher ------------------------------------------------------------------------------------------------
@@ -287,18 +308,19 @@ class KDMamba(nn.Module):
         images = first, second
         grids = [(f.eighth.shape[2], f.eighth.shape[3]) for f in images]
         height, width = max(h for h, _ in grids), max(w for _, w in grids)
-        padded, exists = [], []
-        for features, (h, w) in zip(images, grids, strict=True):
-            pad = (0, 0, 0, width - w, 0, height - h)
-            padded.append(F.pad(features.eighth.permute(0, 2, 3, 1), pad))
-            stride = STRIDE // FINE_STRIDE
-            exists.append(F.pad(features.mask[:, :, ::stride, ::stride].permute(0, 2, 3, 1), pad))
-        x, mask = torch.cat(padded), torch.cat(exists).to(first.eighth.dtype)
+        exists = [cells_exist(features, height, width) for features in images]
+        padded = [
+            F.pad(features.eighth.permute(0, 2, 3, 1), (0, 0, 0, width - w, 0, height - h))
+            for features, (h, w) in zip(images, grids, strict=True)
+        ]
+        x = torch.cat(padded)
+        all_exist = grids[0] == grids[1] and first.mask is None and second.mask is None
+        mask = None if all_exist else torch.cat(exists).unsqueeze(-1).to(x.dtype)
         for layer in self.layers:
             x = layer(x, mask)
         described = [
-            self._heads(features, tokens[:, :h, :w], exists[:, :h, :w, 0])
-            for features, tokens, exists, (h, w) in zip(images, x.chunk(2), mask.bool().chunk(2), grids, strict=True)
+            self._heads(features, tokens[:, :h, :w], exist[:, :h, :w])
+            for features, tokens, exist, (h, w) in zip(images, x.chunk(2), exists, grids, strict=True)
         ]
         return described[0], described[1]
 
@@ -314,11 +336,7 @@ class KDMamba(nn.Module):
         self, image0: Tensor, image1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Match pairs of images; see :meth:`encode` for the arguments and :meth:`match` for what is returned."""
-        if image0.shape == image1.shape and mask0 is None and mask1 is None:
-            both = self.encode(torch.cat([image0, image1]))
-            first, second = (ImageFeatures(*half) for half in zip(*(t.chunk(2) for t in both), strict=True))
-        else:
-            first, second = self.encode(image0, mask0), self.encode(image1, mask1)
+        first, second = self.encode(image0, mask0), self.encode(image1, mask1)
         return self.match(*self.describe(first, second))
 
     @torch.no_grad()
@@ -344,14 +362,17 @@ class KDMamba(nn.Module):
         return {
             "keypoints0": cell_centres(matches.index0, first.grid) + share0 * step0,
             "keypoints1": cell_centres(matches.index1, second.grid) + (1 - share0) * step1,
-            "scores": self._score(matches, peak0 + peak1),
+            "scores": self.score(matches, peak0 + peak1),
             "batch_indexes": matches.batch,
         }
 
-    def _score(self, matches: Matches, log_peaks: Tensor) -> Tensor:
+    def score(self, matches: Matches, log_peaks: Tensor) -> Tensor:
+        """Probability that matches are right, from their coarse and fine probabilities: M."""
         log_p = matches.log_probability.clamp(max=-1e-6)
         logit = log_p - torch.log(-torch.expm1(log_p))
-        return torch.sigmoid(self.calibration[0] + self.calibration[1] * logit + self.calibration[2] * log_peaks)
+        return torch.sigmoid(
+            self.calibration[0] + self.calibration[1] * logit + self.calibration[2] * log_peaks
+        )
 
     def refine(
         self, source: PairFeatures, target: PairFeatures, batch: Tensor, index: Tensor, target_index: Tensor
@@ -387,10 +408,22 @@ class KDMamba(nn.Module):
         inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
         rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
         batch = batch.unsqueeze(1)
-        inside &= target.mask[batch, 0, rows, columns]
+        if target.mask is not None:
+            inside &= target.mask[batch, 0, rows, columns]
         window = target.fine.permute(0, 2, 3, 1)[batch, rows, columns]  # M×49×C
         similarity = self.scales[1] * (window @ vector.unsqueeze(2)).squeeze(2).float()
         return similarity.masked_fill(~inside, -1e4).log_softmax(1)
+
+
+def cells_exist(features: ImageFeatures, height: int, width: int) -> Tensor:
+    """Which cells of a grid padded to height×width exist, B×height×width bool."""
+    stride = STRIDE // FINE_STRIDE
+    batch, _, h, w = features.eighth.shape
+    if features.mask is None:
+        exists = torch.ones(batch, h, w, dtype=torch.bool, device=features.eighth.device)
+    else:
+        exists = features.mask[:, 0, ::stride, ::stride]
+    return F.pad(exists, (0, width - w, 0, height - h))
 
 
 def window_positions(device: torch.device) -> Tensor:
@@ -406,4 +439,5 @@ def cell_centres(index: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _row_column(index: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    return index // grid[1], index % grid[1]
+    rows = index // grid[1]
+    return rows, index - rows * grid[1]  # not index % grid[1], which ONNX's exporter lacks for sizes of any value

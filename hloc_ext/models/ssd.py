@@ -93,7 +93,9 @@ def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_si
     log_decay = log_decay.permute(0, 3, 4, 1, 2).cumsum(-1)  # B×G×h×c×Q, of the chunk so far
     written = (x * dt.unsqueeze(-1).to(dtype)).unflatten(2, (groups, -1)).unflatten(1, (chunks, chunk_size))
     written = written.permute(0, 3, 4, 1, 2, 5)  # B×G×h×c×Q×P
-    B, C = (t.to(dtype).unflatten(1, (chunks, chunk_size)).permute(0, 3, 1, 2, 4) for t in (B, C))  # B×G×c×Q×S
+    B, C = (
+        t.to(dtype).unflatten(1, (chunks, chunk_size)).permute(0, 3, 1, 2, 4) for t in (B, C)
+    )  # B×G×c×Q×S
 
     # Within a chunk: y_i = sum_j<=i C_i·B_j decay(j -> i) x_j.
     similarity = (C @ B.transpose(-1, -2)).unsqueeze(2)  # B×G×1×c×Q×Q

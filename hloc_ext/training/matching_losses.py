@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..models.dual_softmax import Assignment
 from ..models.kd_mamba import FINE_STRIDE, STRIDE, WINDOW, KDMamba, PairFeatures, cell_centres
 
 
@@ -54,18 +55,18 @@ def positive_cells(
     return Positives(batch, index0, to1[batch, index0])
 
 
-def focal_dual_softmax(log_p: Tensor, positives: Positives, gamma: float) -> Tensor:
+def focal_dual_softmax(assignment: Assignment, positives: Positives, gamma: float) -> Tensor:
     """Mean of -(1 - P)^gamma log P over the positives (focal loss, Lin et al., ICCV 2017); 0 without any.
 
     Args:
-        log_p: log of the dual softmax, B×N0×N1.
+        assignment: dual softmax of the two images.
         positives: pairs of cells.
         gamma: 0 is cross entropy.
     """
-    chosen = log_p[positives.batch, positives.index0, positives.index1]
-    if not len(chosen):
-        return chosen.sum()
-    return -((1 - chosen.detach().exp()) ** gamma * chosen).mean()
+    log_p = assignment.log_probability(*positives)
+    if not len(log_p):
+        return assignment.similarity.sum() * 0
+    return -((1 - log_p.detach().exp()) ** gamma * log_p).mean()
 
 
 def matchability_loss(log_matchability: Tensor, valid: Tensor) -> Tensor:
@@ -123,14 +124,22 @@ def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
     return 1 - F.cosine_similarity(student.float(), teacher.float(), dim=-1).mean()
 
 
-def assignment_distillation(student_log_p: Tensor, teacher_log_p: Tensor, rows: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence KL(teacher || student) of the assignments of some cells.
+def assignment_distillation(
+    student: Assignment, teacher: Assignment, cells0: Tensor, cells1: Tensor
+) -> Tensor:
+    """Mean Kullback-Leibler divergence KL(teacher || student) of the assignments of some cells, in both directions.
 
     Args:
-        student_log_p, teacher_log_p: log softmax over the cells of the other image, B×N×N'.
-        rows: B×N bool, the cells that count.
+        student, teacher: dual softmax of the two images.
+        cells0, cells1: the cells of each image that count, B×N0 and B×N1 bool.
     """
-    if not rows.any():
-        return student_log_p.sum() * 0
-    teacher_log_p = teacher_log_p[rows]
-    return (teacher_log_p.exp() * (teacher_log_p - student_log_p[rows])).sum(1).mean()
+    terms = []
+    for dim, cells, own, taught in (
+        (2, cells0, student.rows, teacher.rows),
+        (1, cells1, student.columns, teacher.columns),
+    ):
+        log_target = teacher.similarity - taught.unsqueeze(dim)
+        target = log_target.exp()
+        divergence = (target * (log_target - student.similarity)).sum(dim) + own
+        terms.append((divergence * cells).sum() / cells.sum().clamp_min(1))
+    return (terms[0] + terms[1]) / 2

@@ -24,9 +24,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 
 from ..compat import allow_cpu_torchvision
+from ..datasets.homography_pairs import init_worker
 from ..errors import CorruptFileError, InputError
 
 logger = logging.getLogger(__name__)
+
+PRECISIONS = ("bf16-mixed", "32-true")
 
 
 @dataclass
@@ -44,7 +47,7 @@ class TrainerConfig:
     final_learning_rate: float = 0.01  # as a share of `learning_rate`; cosine in between
     gradient_clip: float = 1.0
     ema: float = 0.999  # decay of the average of the weights, which is what is validated and exported
-    precision: str = "bf16-mixed"
+    precision: str = "bf16-mixed"  # or 32-true
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
@@ -133,6 +136,8 @@ def fit(
         InputError: the data set is too small, or the loss or its gradient is not finite.
         CorruptFileError: the checkpoint cannot be read.
     """
+    if config.precision not in PRECISIONS:
+        raise InputError(f"trainer.precision={config.precision}: expected one of {', '.join(PRECISIONS)}.")
     allow_cpu_torchvision()  # which lightning imports
     from lightning.fabric import Fabric
 
@@ -142,12 +147,13 @@ def fit(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
-        precision=config.precision,  # type: ignore[arg-type]
+        precision="32-true",  # Fabric's bf16-mixed would round the inputs, and with them the true positions
     )
     fabric.launch()
     optimizer = torch.optim.AdamW(
         parameter_groups(module, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.99)
     )
+    module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     run = _Run(module, averaged, output, config)
     wrapped, optimizer = fabric.setup(module, optimizer)
     first_step = run.resume(optimizer)  # after the module has moved, so that the optimizer's state follows it
@@ -158,7 +164,6 @@ def fit(
     started = saved = time.monotonic()
     batches = iter(loader)
     steps = range(first_step, config.steps)
-    scaled = config.precision == "16-mixed"  # its scaler skips steps with a gradient that is not finite
     for step in tqdm(
         steps, initial=first_step, total=config.steps, desc=output.name, disable=not fabric.is_global_zero
     ):
@@ -168,7 +173,8 @@ def fit(
         wrapped.train()
         batch = next(batches)
         torch.manual_seed(config.seed * 1_000_003 + step)  # what a step draws does not depend on those before
-        terms = wrapped(batch)
+        with torch.autocast(fabric.device.type, torch.bfloat16, enabled=config.precision == "bf16-mixed"):
+            terms = wrapped(batch)
         if not torch.isfinite(terms["loss"]):
             raise InputError(
                 f"The loss of step {step} is not finite"
@@ -179,7 +185,7 @@ def fit(
         norm = fabric.clip_gradients(
             wrapped, optimizer, max_norm=config.gradient_clip, error_if_nonfinite=False
         )
-        if norm is not None and not (torch.isfinite(norm) or scaled):
+        if norm is not None and not torch.isfinite(norm):
             raise InputError(
                 f"The gradient of step {step} is not finite; lower trainer.learning_rate."
                 f" The last checkpoint is in {output}."
@@ -215,7 +221,7 @@ def _loader(dataset: Dataset, config: TrainerConfig, first_step: int, fabric: An
         sampler=sampler,
         num_workers=config.workers,
         pin_memory=fabric.device.type == "cuda",
-        persistent_workers=config.workers > 0,
+        worker_init_fn=init_worker,
         prefetch_factor=4 if config.workers else None,
     )
 

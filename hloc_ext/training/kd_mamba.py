@@ -1,0 +1,283 @@
+"""The recipe of KD-Mamba: feature-to-feature distillation of a semi-dense matcher, or the training of its teacher.
+
+    python -m hloc_ext.train configs/train/kd_mamba_teacher.yaml data.root=DATA
+    python -m hloc_ext.train configs/train/kd_mamba_student.yaml data.root=DATA distillation.teacher=teacher.safetensors
+
+The student sees images of which light, weather and camera differ; the teacher may see the same geometry **without** these
+changes (``distillation.view: clean``), so that its features say what the student should have seen. The published system
+names feature-to-feature distillation but gives no losses (docs/kd_mamba.md); these are ours.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets.matching import MatchingData, MatchingDataConfig
+from ..errors import InputError
+from ..formats.atomic import make_dir
+from ..matchers.kd_mamba import load_weights, save_weights
+from ..models.attention_teacher import AttentionTeacher
+from ..models.dual_softmax import Assignment, assign
+from ..models.kd_mamba import KDMAMBA_CONFIGS, ImageFeatures, KDMamba, PairFeatures
+from .matching_losses import (
+    Positives,
+    assignment_distillation,
+    feature_distillation,
+    fine_loss,
+    focal_dual_softmax,
+    matchability_loss,
+    positive_cells,
+)
+from .trainer import TrainerConfig, fit
+
+PairOfFeatures = tuple[PairFeatures, PairFeatures]
+
+
+@dataclass
+class LossConfig:
+    """Weights of the terms of supervision; 0 switches one off."""
+
+    coarse: float = 1.0
+    fine: float = 0.5
+    matchability: float = 0.5
+    focal_gamma: float = 1.0
+    max_fine: int = 6000  # positives of a batch whose positions are refined
+
+
+@dataclass
+class DistillationConfig:
+    """Teacher and weights of the terms of distillation; 0 switches one off."""
+
+    teacher: str = ""  # weights of the teacher; empty: no distillation
+    view: str = "clean"  # what the teacher sees: clean, or same as the student
+    coarse: float = 1.0
+    fine: float = 0.5
+    assignment: float = 0.5
+
+
+@dataclass
+class KDMambaRecipe:
+    """The recipe: `model` is small, nano or teacher; `initialize` names weights to start from."""
+
+    output: str = "outputs/train/kd_mamba"
+    model: str = "small"
+    initialize: str = ""
+    data: MatchingDataConfig = field(default_factory=MatchingDataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+class MatcherTraining(nn.Module):
+    """Student, frozen teacher and projections; a batch in, named losses out.
+
+    Args:
+        student: the matcher that is trained.
+        teacher: gives the targets of distillation, or None.
+        loss, distillation: weights of the terms.
+    """
+
+    def __init__(
+        self, student: KDMamba, teacher: KDMamba | None, loss: LossConfig, distillation: DistillationConfig
+    ) -> None:
+        super().__init__()
+        self.student, self.loss, self.distillation = student, loss, distillation
+        self._teacher = (
+            [teacher.eval().requires_grad_(False)] if teacher is not None else []
+        )  # not a sub-module
+        if teacher is not None:
+            student_config, teacher_config = student.config, teacher.config
+            self.project_coarse = nn.Linear(student_config.widths[2], teacher_config.widths[2])
+            self.project_fine = nn.Linear(student_config.fine_dim, teacher_config.fine_dim)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses of a batch of samples (docs/kd_mamba.md); ``loss`` is their weighted sum."""
+        first, second = describe(self.student, batch["image0"], batch["image1"])
+        assignment = assign(first.coarse, second.coarse, self.student.scales[0])
+        positives = positive_cells(
+            batch["points1"], batch["valid1"], batch["points0"], batch["valid0"], first.grid, second.grid
+        )
+        terms = self._supervise(first, second, assignment, positives, batch)
+        weights = {"coarse": self.loss.coarse, "fine": self.loss.fine, "matchability": self.loss.matchability}
+        if self._teacher:
+            terms |= self._distil((first, second), assignment, batch)
+            weights |= {
+                "coarse_features": self.distillation.coarse,
+                "fine_features": self.distillation.fine,
+                "assignment": self.distillation.assignment,
+            }
+        terms["loss"] = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        return terms
+
+    def _supervise(
+        self,
+        first: PairFeatures,
+        second: PairFeatures,
+        assignment: Assignment,
+        positives: Positives,
+        batch: dict[str, Tensor],
+    ) -> dict[str, Tensor]:
+        terms = {
+            "coarse": focal_dual_softmax(assignment, positives, self.loss.focal_gamma),
+            "matchability": (
+                matchability_loss(first.coarse.log_matchability, batch["valid1"])
+                + matchability_loss(second.coarse.log_matchability, batch["valid0"])
+            )
+            / 2,
+        }
+        chosen = torch.randperm(len(positives.batch), device=positives.batch.device)[: self.loss.max_fine]
+        positives = Positives(*(t[chosen] for t in positives))
+        reverse = Positives(positives.batch, positives.index1, positives.index0)
+        shift = torch.randint(-1, 2, (len(chosen), 2), device=chosen.device)
+        terms["fine"] = (
+            fine_loss(self.student, first, second, positives, batch["points1"], shift)
+            + fine_loss(self.student, second, first, reverse, batch["points0"], shift)
+        ) / 2
+        return terms
+
+    def _distil(
+        self, student: PairOfFeatures, assignment: Assignment, batch: dict[str, Tensor]
+    ) -> dict[str, Tensor]:
+        view = "clean" if self.distillation.view == "clean" else "image"
+        with torch.no_grad():
+            network = self._teacher[0].to(batch["image0"].device)
+            teacher = describe(network, batch[f"{view}0"], batch[f"{view}1"])
+            target = assign(teacher[0].coarse, teacher[1].coarse, network.scales[0])
+        y, x = (int(torch.randint(0, 4, ())) for _ in range(2))  # fine features of one position in 16
+        fine = [
+            feature_distillation(
+                self.project_fine(own.fine[..., y::4, x::4].permute(0, 2, 3, 1)),
+                taught.fine[..., y::4, x::4].permute(0, 2, 3, 1),
+            )
+            for own, taught in zip(student, teacher, strict=True)
+        ]
+        coarse = [
+            feature_distillation(self.project_coarse(own.tokens), taught.tokens)
+            for own, taught in zip(student, teacher, strict=True)
+        ]
+        return {
+            "coarse_features": (coarse[0] + coarse[1]) / 2,
+            "fine_features": (fine[0] + fine[1]) / 2,
+            "assignment": assignment_distillation(assignment, target, batch["valid1"], batch["valid0"]),
+        }
+
+
+def describe(model: KDMamba, image0: Tensor, image1: Tensor) -> PairOfFeatures:
+    """Features of pairs of images of one size, encoded at once."""
+    both = model.encode(torch.cat([image0, image1]))
+    half, quarter, eighth = (t.chunk(2) for t in both[:3])
+    first, second = (ImageFeatures(half[i], quarter[i], eighth[i], None) for i in (0, 1))
+    return model.describe(first, second)
+
+
+@torch.no_grad()
+def evaluate_pairs(
+    model: KDMamba, samples: list[dict[str, Tensor]], threshold: float = 3.0
+) -> dict[str, float]:
+    """Figures of a matcher on samples with ground truth.
+
+    Args:
+        model: in evaluation mode.
+        samples: of the data sets of :mod:`hloc_ext.datasets`.
+        threshold: greatest error of a right match, pixels.
+
+    Returns:
+        ``precision`` (share of the matches that are right), ``recall`` (right matches per cell that has a
+        counterpart) and ``median_error`` (pixels, of the right ones).
+    """
+    right, found, possible, errors = 0, 0, 0, []
+    device = next(model.parameters()).device
+    for sample in samples:
+        image0, image1 = (sample[key][None].to(device) for key in ("image0", "image1"))
+        first, second = describe(model, image0, image1)
+        matches = model.match(first, second, moves="image1")
+        cells = (matches["keypoints0"] / 8).round().long().cpu()
+        index = cells[:, 1] * first.grid[1] + cells[:, 0]
+        error = (matches["keypoints1"].cpu() - sample["points1"][index]).norm(dim=1)
+        error = torch.where(sample["valid1"][index], error, torch.inf)
+        errors.append(error[error <= threshold])
+        right, found = right + int((error <= threshold).sum()), found + len(error)
+        possible += int(sample["valid1"].sum())
+    all_errors = torch.cat(errors)
+    return {
+        "precision": right / max(1, found),
+        "recall": right / max(1, possible),
+        "median_error": float(all_errors.median()) if len(all_errors) else float("nan"),
+    }
+
+
+def build_model(recipe: KDMambaRecipe) -> KDMamba:
+    """The network to train, from the weights that the recipe names or from random ones.
+
+    Raises:
+        InputError: unknown model.
+    """
+    torch.manual_seed(recipe.trainer.seed)
+    if recipe.initialize:
+        return load_weights(recipe.initialize)
+    if recipe.model == "teacher":
+        return AttentionTeacher()
+    if recipe.model not in KDMAMBA_CONFIGS:
+        raise InputError(f"model={recipe.model}: expected teacher or one of {sorted(KDMAMBA_CONFIGS)}.")
+    return KDMamba(KDMAMBA_CONFIGS[recipe.model])
+
+
+def train(recipe: KDMambaRecipe) -> Path:
+    """Train a matcher and write ``weights.safetensors`` into the output folder.
+
+    Returns:
+        The file of weights.
+
+    Raises:
+        InputError, MissingInputError: options, data or weights that cannot be used.
+    """
+    if recipe.distillation.view not in ("clean", "same"):
+        raise InputError(f"distillation.view={recipe.distillation.view}: expected clean or same.")
+    output = make_dir(Path(recipe.output))
+    data = MatchingData(recipe.data)
+    student = build_model(recipe)
+    teacher = load_weights(recipe.distillation.teacher) if recipe.distillation.teacher else None
+    module = MatcherTraining(student, teacher, recipe.loss, recipe.distillation)
+    samples = data.validation()
+    started = time.monotonic()
+    length = (
+        recipe.trainer.steps * recipe.trainer.batch_size * recipe.trainer.devices * recipe.trainer.num_nodes
+    )
+    state = fit(
+        module,
+        data.training(length, recipe.trainer.seed),
+        output,
+        recipe.trainer,
+        validate=lambda model: _figures(model, samples),
+        averaged=_student,
+    )
+    about = {"recipe": json.dumps(_as_dict(recipe)), "seconds": f"{time.monotonic() - started:.0f}"}
+    path = output / "weights.safetensors"
+    save_weights(student, path, about, state)
+    return path
+
+
+def _student(module: nn.Module) -> nn.Module:
+    return module.get_submodule("student")
+
+
+def _figures(model: nn.Module, samples: dict[str, list[dict[str, Tensor]]]) -> dict[str, float]:
+    assert isinstance(model, KDMamba)
+    return {
+        f"{name}/{key}": round(value, 4)
+        for name, of_source in samples.items()
+        for key, value in evaluate_pairs(model, of_source).items()
+    }
+
+
+def _as_dict(recipe: KDMambaRecipe) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(recipe)
