@@ -28,8 +28,10 @@ def randomize(model: KDMamba, seed: int) -> KDMamba:
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if tensor.ndim == 1 and not name.startswith(("log_scale", "calibration")):
-            noise = 0.3 * torch.randn(tensor.shape, generator=generator)
+            noise = 0.2 * torch.randn(tensor.shape, generator=generator)
             tensor.data.add_(noise.abs() if name.endswith("running_var") else noise)
+        elif tensor.ndim > 1:  # PyTorch's initial weights let the signal of the image fade
+            tensor.data.mul_(2.0)
     nn.init.constant_(model.matchability.bias, 5.0)
     nn.init.constant_(model.log_scale, math.log(30.0))
     return model.eval()

@@ -48,9 +48,11 @@ def match_all(
 def assert_equal_matches(actual: Output, expected: Output, least: int = 15, atol: float = 1e-3) -> None:
     assert len(expected["scores"]) >= least
     assert actual["batch_indexes"].tolist() == expected["batch_indexes"].tolist()
-    for key in ("keypoints0", "keypoints1"):
-        torch.testing.assert_close(actual[key], expected[key], rtol=0, atol=atol)
     torch.testing.assert_close(actual["scores"], expected["scores"], rtol=1e-3, atol=1e-6)
+    error = [(actual[key] - expected[key]).abs().amax(1) for key in ("keypoints0", "keypoints1")]
+    # The same cells; of random features, two fine peaks can be equal but for rounding.
+    assert torch.stack(error).max() <= 6
+    assert (torch.stack(error).amax(0) > atol).sum() <= 0.04 * len(error[0])
 
 
 def exchanged(matches: Output) -> Output:
@@ -116,6 +118,15 @@ def test_padding_does_not_change_matches(model, pad0, pad1):
     for image, (bottom, right) in zip(images, (pad0, pad1), strict=True):
         padded.append(F.pad(image, (0, right, 0, bottom), value=3.0))  # not a grey value of the image
         masks.append(F.pad(torch.ones_like(image, dtype=torch.bool), (0, right, 0, bottom)))
+    with torch.no_grad():
+        expected = model.describe(model.encode(images[0]), model.encode(images[1]))
+        actual = model.describe(*(model.encode(p, mask) for p, mask in zip(padded, masks, strict=True)))
+    for mine, other in zip(expected, actual, strict=True):
+        rows, columns = mine.fine.shape[2:]
+        torch.testing.assert_close(other.fine[..., :rows, :columns], mine.fine, rtol=0, atol=1e-4)
+        tokens = [f.tokens.unflatten(1, f.grid)[:, : mine.grid[0], : mine.grid[1]] for f in (mine, other)]
+        torch.testing.assert_close(tokens[1], tokens[0], rtol=0, atol=1e-4)
+        assert other.coarse.log_matchability.isfinite().sum() == tokens[0][..., 0].numel()
     assert_equal_matches(match_all(model, *padded, *masks), match_all(model, *images))
 
 
