@@ -1,7 +1,8 @@
 """The teacher of KD-Mamba: the same matcher with a wider encoder and attention in place of scans.
 
-Self and cross attention run at stride 16, as in coarse-to-fine transformers (LoFTR, Sun et al., CVPR 2021); the result is
-added to the features at stride 8. Its interface is that of :class:`~hloc_ext.models.kd_mamba.KDMamba`.
+Self and cross attention run at stride 16, as in coarse-to-fine transformers (LoFTR, Sun et al., CVPR 2021);
+the result is added to the features at stride 8. Its interface is that of
+:class:`~hloc_ext.models.kd_mamba.KDMamba`.
 """
 
 from __future__ import annotations

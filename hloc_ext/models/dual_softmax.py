@@ -4,9 +4,9 @@ The probability that token i of image 0 and token j of image 1 show the same pla
 
     P_ij = m_i m_j softmax_j(S_ij) softmax_i(S_ij),     S_ij = scale <a_i, b_j>,
 
-the dual softmax of Rocco et al. ("Neighbourhood consensus networks", NeurIPS 2018) as used by LoFTR, times the
-probabilities m that a token has a counterpart at all (LightGlue, ICCV 2023, eq. 6). Descriptors have unit length,
-so that S is bounded and exp(S - scale) neither overflows nor needs the maximum of a row.
+the dual softmax of Rocco et al. ("Neighbourhood consensus networks", NeurIPS 2018) as used by LoFTR, times
+the probabilities m that a token has a counterpart at all (LightGlue, ICCV 2023, eq. 6). Descriptors have unit
+length, so that S is bounded and exp(S - scale) neither overflows nor needs the maximum of a row.
 
 Shapes: B batch, N0 and N1 tokens, D channels, M matches.
 """
@@ -83,7 +83,8 @@ def mutual_matches(
         first, second: descriptors of image 0 and image 1.
         scale: of the similarity (inverse temperature), a scalar.
         min_probability: least P_ij.
-        block_elements: elements of the similarity matrix that are held at a time; changes memory, not the result.
+        block_elements: elements of the similarity matrix that are held at a time; changes memory, not the
+            result.
     """
     found = [
         _mutual_matches_of_pair(

@@ -5,18 +5,20 @@
     tokens ── dual softmax ──> coarse matches (8 pixels)
     strides 8 + 4 + 2 ──> fine features (stride 2) ── correlation in a window ──> positions below one pixel
 
-The published system has no code (see docs/kd_mamba.md); this design is ours. What it takes from others: the scan of
-Mamba-2 (Dao and Gu, ICML 2024), scans over both images in four directions (JamMa, Lu and Du, CVPR 2025), coarse-to-fine
-matching (LoFTR, Sun et al., CVPR 2021), matchability (LightGlue, Lindenberger et al., ICCV 2023).
+The published system has no code (see docs/kd_mamba.md); this design is ours. What it takes from others: the
+scan of Mamba-2 (Dao and Gu, ICML 2024), scans over both images in four directions (JamMa, Lu and Du, CVPR
+2025), coarse-to-fine matching (LoFTR, Sun et al., CVPR 2021), matchability (LightGlue, Lindenberger et al.,
+ICCV 2023).
 
-The *joint scan*: half of the heads are self scans, in which an image writes the state and reads it; the other half are
-cross scans, in which one image writes the state and the **other one reads it**, at the same place of the grid. Both
-are the same scan (:func:`~hloc_ext.models.ssd.ssd_scan`), with C exchanged between the images. Unlike the
-concatenation of both images into one sequence, this treats them alike: exchanging the images exchanges the matches,
-exactly.
+The *joint scan*: half of the heads are self scans, in which an image writes the state and reads it; the other
+half are cross scans, in which one image writes the state and the **other one reads it**, at the same place of
+the grid. Both are the same scan (:func:`~hloc_ext.models.ssd.ssd_scan`), with C exchanged between the images.
+Unlike the concatenation of both images into one sequence, this treats them alike: exchanging the images
+exchanges the matches, exactly.
 
-Conventions: pixels have their centre of the top-left at (0, 0). Every strided convolution is 3×3 with padding 1, so that
-index k at stride s lies at pixel s·k: cell (r, c) of the coarse grid has its centre at pixel (8c, 8r).
+Conventions: pixels have their centre of the top-left at (0, 0). Every strided convolution is 3×3 with padding
+1, so that index k at stride s lies at pixel s·k: cell (r, c) of the coarse grid has its centre at pixel (8c,
+8r).
 Shapes: B pairs, H×W pixels, h×w = ceil(H/8)×ceil(W/8) cells, N = h·w tokens, D channels, M matches.
 """
 
@@ -76,7 +78,7 @@ class PairFeatures(NamedTuple):
     grid: tuple[int, int]  # h, w
 
 
-# --- convolutional encoder --------------------------------------------------------------------------------------
+# --- convolutional encoder ----------------------------------------------------------------------------------
 
 
 class ConvNorm(nn.Sequential):
@@ -104,6 +106,7 @@ class ConvBlock(nn.Module):
         self.project = nn.Conv2d(2 * dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Update B×D×h×w features."""
         return x + self.project(F.relu(self.expand(self.norm(self.depthwise(x)))))
 
 
@@ -143,14 +146,15 @@ def normalize(image: Tensor, mask: Tensor | None) -> Tensor:
     return centred / ((centred.square().sum((2, 3), keepdim=True) / count).sqrt() + 1e-3)
 
 
-# --- joint scan -------------------------------------------------------------------------------------------------
+# --- joint scan ---------------------------------------------------------------------------------------------
 
 
 class JointScan(nn.Module):
     """A layer of Mamba-2 over the tokens of both images: (self, cross) × 4 directions, a head each.
 
-    All heads share what a token writes (B) and reads (C), each once for self and once for cross scans. The layer has
-    no feed-forward part; its gate and the 3×3 depth-wise convolution, in place of Mamba's causal one, are enough.
+    All heads share what a token writes (B) and reads (C), each once for self and once for cross scans. The
+    layer has no feed-forward part; its gate and the 3×3 depth-wise convolution, in place of Mamba's causal
+    one, are enough.
     """
 
     heads = 8
@@ -198,6 +202,7 @@ class RMSNorm(nn.RMSNorm):
         super().__init__(dim, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise …×D."""
         return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 
 
@@ -225,13 +230,13 @@ def out_of_directions(sequences: Tensor, height: int, width: int) -> Tensor:
 
 
 def exchange_cross(sequences: Tensor) -> Tensor:
-    """Exchange image 0 and image 1 (the halves of the batch) in the four groups of the cross scans: 2B×N×8×C."""
+    """Exchange image 0 and image 1 (the halves of the batch) in the 4 groups of the cross scans: 2B×N×8×C."""
     own, cross = sequences.split([4, 4], 2)
     first, second = cross.chunk(2)
     return torch.cat([own, torch.cat([second, first])], 2)
 
 
-# --- fine features ----------------------------------------------------------------------------------------------
+# --- fine features ------------------------------------------------------------------------------------------
 
 
 class FineHead(nn.Module):
@@ -254,14 +259,14 @@ class FineHead(nn.Module):
 
 
 def upsample(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Double the resolution linearly so that index k comes to 2k, and crop to `size`; beyond the border is 0."""
+    """Double the resolution linearly so that index k comes to 2k, crop to `size`; 0 beyond the border."""
     height, width = x.shape[2:]
     x = F.pad(x, (0, 1, 0, 1))
     x = F.interpolate(x, (2 * height + 1, 2 * width + 1), mode="bilinear", align_corners=True)
     return x[:, :, : size[0], : size[1]]
 
 
-# --- the matcher ------------------------------------------------------------------------------------------------
+# --- the matcher --------------------------------------------------------------------------------------------
 
 
 class KDMamba(nn.Module):
@@ -335,7 +340,7 @@ class KDMamba(nn.Module):
     def forward(
         self, image0: Tensor, image1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Match pairs of images; see :meth:`encode` for the arguments and :meth:`match` for what is returned."""
+        """Match pairs of images; see :meth:`encode` for arguments and :meth:`match` for what is returned."""
         first, second = self.encode(image0, mask0), self.encode(image1, mask1)
         return self.match(*self.describe(first, second))
 
@@ -348,12 +353,12 @@ class KDMamba(nn.Module):
         Args:
             first, second: from :meth:`describe`.
             min_probability: least coarse probability P.
-            moves: whose keypoints leave the centres of their cells: ``image0``, ``image1``, or ``both`` by half
-                of the way each, which averages two estimates and treats the images alike.
+            moves: whose keypoints leave the centres of their cells: ``image0``, ``image1``, or ``both`` by
+                half of the way each, which averages two estimates and treats the images alike.
 
         Returns:
-            ``keypoints0``, ``keypoints1`` M×2 float32 (pixels), ``scores`` M (probability that a match is within
-            3 pixels) and ``batch_indexes`` M (pair).
+            ``keypoints0``, ``keypoints1`` M×2 float32 (pixels), ``scores`` M (probability that a match is
+            within 3 pixels) and ``batch_indexes`` M (pair).
         """
         matches = mutual_matches(first.coarse, second.coarse, self.scales[0], min_probability)
         step1, peak1 = self.refine(first, second, matches.batch, matches.index0, matches.index1)
@@ -383,8 +388,8 @@ class KDMamba(nn.Module):
             batch, index, target_index: M, pair and cells.
 
         Returns:
-            Offset from the centre of the target cell, M×2 in pixels, and log of the probability mass of the 3×3
-            positions (5×5 pixels) about the peak, M.
+            Offset from the centre of the target cell, M×2 in pixels, and log of the probability mass of the
+            3×3 positions (5×5 pixels) about the peak, M.
         """
         log_p = self.fine_log_probability(source, target, batch, index, target_index)  # M×49
         peak = log_p.argmax(1)
@@ -440,4 +445,4 @@ def cell_centres(index: Tensor, grid: tuple[int, int]) -> Tensor:
 
 def _row_column(index: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     rows = index // grid[1]
-    return rows, index - rows * grid[1]  # not index % grid[1], which ONNX's exporter lacks for sizes of any value
+    return rows, index - rows * grid[1]  # index % grid[1] with sizes of any value has no form in ONNX

@@ -4,14 +4,14 @@ A state-space model with a scalar decay per head,
 
     h_t = exp(dt_t A) h_{t-1} + dt_t B_t x_t^T,     y_t = C_t^T h_t,
 
-equals multiplication by a lower-triangular matrix. :func:`ssd_chunked` cuts the sequence into chunks, multiplies
-within each of them by that matrix and carries the state from chunk to chunk (section 6 of the paper): matrix
-products only, in time and memory linear in the length, on every device and through ONNX. :func:`ssd_recurrence`
-is the formula taken literally. :func:`ssd_scan` chooses; on CUDA it takes the kernels of ``mamba_ssm`` if they
-are installed.
+equals multiplication by a lower-triangular matrix. :func:`ssd_chunked` cuts the sequence into chunks,
+multiplies within each of them by that matrix and carries the state from chunk to chunk (section 6 of the
+paper): matrix products only, in time and memory linear in the length, on every device and through ONNX.
+:func:`ssd_recurrence` is the formula taken literally. :func:`ssd_scan` chooses; on CUDA it takes the kernels
+of ``mamba_ssm`` if they are installed.
 
-Shapes: B batch, L length, H heads, P channels of a head, G groups of H/G consecutive heads that share their B and
-C, S size of the state.
+Shapes: B batch, L length, H heads, P channels of a head, G groups of H/G consecutive heads that share their B
+and C, S size of the state.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_si
         x, dt, B, C = (F.pad(t, (0, 0) * (t.dim() - 2) + (0, pad)) for t in (x, dt, B, C))
     groups = B.shape[2]
     chunks = x.shape[1] // chunk_size
-    # Everything as (batch, groups, heads of a group, chunks, tokens of a chunk, ...). Decays in float32 at least.
+    # Everything as (batch, groups, heads of a group, chunks, their tokens, ...). Decays in float32 at least.
     precise = torch.promote_types(dt.dtype, torch.float32)
     log_decay = (dt.to(precise) * A.to(precise)).unflatten(2, (groups, -1)).unflatten(1, (chunks, chunk_size))
     log_decay = log_decay.permute(0, 3, 4, 1, 2).cumsum(-1)  # B×G×h×c×Q, of the chunk so far

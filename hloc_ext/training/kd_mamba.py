@@ -1,11 +1,13 @@
-"""The recipe of KD-Mamba: feature-to-feature distillation of a semi-dense matcher, or the training of its teacher.
+"""The recipe of KD-Mamba: feature-to-feature distillation of a matcher, or the training of its teacher.
 
     python -m hloc_ext.train configs/train/kd_mamba_teacher.yaml data.root=DATA
-    python -m hloc_ext.train configs/train/kd_mamba_student.yaml data.root=DATA distillation.teacher=teacher.safetensors
+    python -m hloc_ext.train configs/train/kd_mamba_student.yaml data.root=DATA \\
+        distillation.teacher=teacher.safetensors
 
-The student sees images of which light, weather and camera differ; the teacher may see the same geometry **without** these
-changes (``distillation.view: clean``), so that its features say what the student should have seen. The published system
-names feature-to-feature distillation but gives no losses (docs/kd_mamba.md); these are ours.
+The student sees images of which light, weather and camera differ; the teacher may see the same geometry
+**without** these changes (``distillation.view: clean``), so that its features say what the student should
+have seen. The published system names feature-to-feature distillation but gives no losses (docs/kd_mamba.md);
+these are ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Losses of semi-dense matchers. Shapes: B pairs, N0 and N1 cells, K positives, D channels.
 
-Positions are pixels, the centre of the top-left pixel at (0, 0); cell (r, c) of the coarse grid has its centre at
-(8c, 8r).
+Positions are pixels, the centre of the top-left pixel at (0, 0); cell (r, c) of the coarse grid has its
+centre at (8c, 8r).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def positive_cells(
     """Mutually nearest cells (the coarse ground truth of LoFTR, CVPR 2021, section 3.5).
 
     Args:
-        points1, valid1: where the centre of each cell of image 0 lies in image 1, B×N0×2, and whether it is known.
+        points1, valid1: where the centre of each cell of image 0 lies in image 1, B×N0×2, and whether it is
+            known.
         points0, valid0: the reverse, B×N1.
         grid0, grid1: rows and columns of the cells.
     """
@@ -85,16 +86,16 @@ def fine_loss(
 ) -> Tensor:
     """Cross entropy of the search window against the true position.
 
-    The true position is spread over the four fine positions around it with bilinear weights, so that the expectation
-    of the target is the position itself.
+    The true position is spread over the four fine positions around it with bilinear weights, so that the
+    expectation of the target is the position itself.
 
     Args:
         model: the matcher, for its window.
         source, target: features of the two images.
         positives: `index0` in `source`, `index1` in `target`.
         points: where the centres of the cells of `source` lie in `target`, B×N×2 in pixels.
-        shift: K×2 integers: cells by which the matched cell is moved (coarse matches are not always the best); not
-            moved where the position would leave the window.
+        shift: K×2 integers: cells by which the matched cell is moved (coarse matches are not always the
+            best); not moved where the position would leave the window.
     """
     height, width = target.grid
     truth = points[positives.batch, positives.index0]
@@ -127,7 +128,7 @@ def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
 def assignment_distillation(
     student: Assignment, teacher: Assignment, cells0: Tensor, cells1: Tensor
 ) -> Tensor:
-    """Mean Kullback-Leibler divergence KL(teacher || student) of the assignments of some cells, in both directions.
+    """Mean Kullback-Leibler divergence KL(teacher || student) of assignments of cells, in both directions.
 
     Args:
         student, teacher: dual softmax of the two images.
