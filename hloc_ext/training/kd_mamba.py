@@ -103,6 +103,10 @@ class MatcherTraining(nn.Module):
         """Losses of a batch of samples (docs/kd_mamba.md); ``loss`` is their weighted sum."""
         first, second = describe(self.student, batch["image0"], batch["image1"])
         assignment = assign(first.coarse, second.coarse, self.student.scales[0])
+        assignment = assignment._replace(  # matchability learns from its own term alone
+            log_matchability0=assignment.log_matchability0.detach(),
+            log_matchability1=assignment.log_matchability1.detach(),
+        )
         positives = positive_cells(
             batch["points1"], batch["valid1"], batch["points0"], batch["valid0"], first.grid, second.grid
         )
