@@ -39,7 +39,7 @@ class FeatureCache:
         if len(each) == 1:
             return each[0]
         columns = zip(*each, strict=True)
-        return ImageFeatures(*(None if column[0] is None else torch.cat(column) for column in columns))
+        return ImageFeatures._make(None if column[0] is None else torch.cat(column) for column in columns)
 
     def _encode_one(self, image: Tensor, mask: Tensor | None) -> ImageFeatures:
         content = image if mask is None else image.masked_fill(~mask, -1.0)  # not a value of images
@@ -64,7 +64,7 @@ class FeatureCache:
 
 def of_each(features: ImageFeatures, function: Callable[[Tensor], Tensor]) -> ImageFeatures:
     """Apply a function to the tensors of features."""
-    return ImageFeatures(*(None if tensor is None else function(tensor) for tensor in features))
+    return ImageFeatures._make(None if tensor is None else function(tensor) for tensor in features)
 
 
 def _num_bytes(content: Tensor, features: ImageFeatures) -> int:

@@ -276,6 +276,8 @@ class KDMamba(nn.Module):
         config: sizes, for example ``KDMAMBA_CONFIGS["small"]``.
     """
 
+    calibration: Tensor
+
     def __init__(self, config: KDMambaConfig = KDMAMBA_CONFIGS["small"]) -> None:
         super().__init__()
         self.config = config
