@@ -90,3 +90,19 @@ def test_a_token_reads_all_tokens_of_both_images(layer):
 def test_layers_count_pairs_of_self_and_cross_attention():
     layer = AttentionAtStride16(TeacherConfig(layers=3, attention_dim=32, heads=4))
     assert len(layer.blocks) == 6
+
+
+@torch.no_grad()
+def test_cross_attention_is_to_the_tokens_that_the_other_image_has(layer, monkeypatch):
+    seen = []
+    attend = AttentionBlock.forward
+
+    def record(block, x, source, exists):
+        seen.append((torch.equal(x, source), exists[:, 0, 0].sum(1).tolist()))
+        return attend(block, x, source, exists)
+
+    monkeypatch.setattr(AttentionBlock, "forward", record)
+    mask = torch.ones(2, 6, 8, 1)
+    mask[1, :, 5:] = 0
+    layer(mask * torch.randn(2, 6, 8, 32, generator=torch.Generator().manual_seed(0)), mask)
+    assert seen == [(True, [12, 9]), (False, [9, 12])]  # at stride 16: 3×4 and 3×3

@@ -199,13 +199,16 @@ def test_no_more_positives_are_refined_than_asked_for(monkeypatch):
 
     def count(model, source, target, positives, points, shift):
         counts.append((len(positives.batch), tuple(shift.shape), int(shift.min()), int(shift.max())))
+        cell = torch.stack([positives.index1 % target.grid[1], positives.index1 // target.grid[1]], 1)
+        error = points[positives.batch, positives.index0] - 8 * cell
+        assert error.abs().max() <= 4  # points, source and target are those of one direction
         return torch.zeros(())
 
     monkeypatch.setattr(kd_mamba, "fine_loss", count)
     make_module(max_fine=10)(batch_of())
     make_module()(batch_of())
     assert counts[:2] == [(10, (10, 2), -1, 1)] * 2
-    assert counts[2][0] > 10
+    assert counts[2][0] == counts[3][0] > 10
 
 
 # --- training
