@@ -111,10 +111,13 @@ def parse_weights(text: str) -> tuple[str, Path]:
 
 def main(argv: Sequence[str] | None = None) -> list[Table]:
     """Run from the command line."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     weights = dict(args.weights)
+    if unknown := [name for name in args.methods if name not in NAMES and name not in weights]:
+        parser.error(f"no method {unknown}: choose from {', '.join(NAMES)}")
     names = [*args.methods, *(name for name in weights if name not in args.methods)]
     options = Options(args.data, make_dir(args.output), args.limit, weights, args.threads, args.repeats)
     return run(args.parts, names, options)

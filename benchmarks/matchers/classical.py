@@ -17,7 +17,7 @@ from .methods import Matches
 CONTRAST_THRESHOLD = 0.02
 RATIO = 0.8
 MAX_FEATURES = 8000
-DENSE_STEP, DENSE_SIZES, DENSE_RATIO = 8, (12.0, 24.0), 0.9
+DENSE_STEP, DENSE_SIZES, DENSE_RATIO = 10, (12.0, 24.0), 0.9
 #: Patches on the grid whose grey values vary less than this are left out.
 LEAST_CONTRAST = 2.0
 

@@ -24,7 +24,7 @@ SCALES = tuple(float(s) for s in np.geomspace(0.48, 1 / 0.48, 20))  # steps of 8
 #: Least overlap of the two images, as a share of the smaller one.
 LEAST_OVERLAP = 0.4
 #: Blur of images and gradients, pixels; largest gradient, in means; weight of directions against magnitudes.
-BLUR, TRUNCATION, DIRECTION = 0.8, 2.5, 3.0
+BLUR, TRUNCATION, DIRECTION = 0.8, 1.5, 3.0
 BATCH = 8
 NUM_CANDIDATES = 24
 GRID_STEP = 32

@@ -22,7 +22,7 @@ from .table import Table
 SHAPE = (480, 640)
 #: Folder of photos → how many of them, evenly spread.
 SOURCES = {"south_building": 24, "sacre_coeur": 10}
-PAIRS_PER_PHOTO = 3
+PAIRS_PER_PHOTO = 2
 #: As in HPatches: corners displaced by up to a quarter of the sides, turned, nearer or farther.
 GEOMETRY = HomographyConfig(
     max_rotation=25,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from hloc_ext.errors import HlocExtError, MissingInputError
 from hloc_ext.extractors.disk import DISK
 from hloc_ext.extractors.xfeat import XFeat
 from hloc_ext.host import load_model
-from hloc_ext.matchers.kd_mamba import save_weights
+from hloc_ext.matchers.kd_mamba import WEIGHTS_DIR, save_weights
 from hloc_ext.matchers.lightglue import LightGlue
 from hloc_ext.matchers.loftr import LoFTR
 from hloc_ext.matchers.nearest_neighbor import NearestNeighbor
@@ -67,7 +68,8 @@ def load_loftr() -> Method:
         )
         return keypoints0, keypoints1, scores
 
-    return Method("loftr", match, trained, network=network, note=_note("kornia, outdoor", trained))
+    note = _note("kornia, outdoor", trained)
+    return Method("loftr", match, trained, network=network, note=note, pipeline=(("", "loftr"),))
 
 
 def load_xfeat(name: str) -> Method:
@@ -119,14 +121,22 @@ def load_kd_mamba(name: str, weights: Path | None = None) -> Method:
         note, trained = _note(f"images up to {conf['preprocessing']['resize_max']} px", False), False
     except HlocExtError as error:
         raise UnavailableError(str(error)) from error
-    # Under a name of its own, so that any weights can be asked for.
+    # Under a name of its own, so that any weights can be asked for, and none are taken for others.
     entry = f"{name} of the benchmark"
+    conf["output"] = f"matches-{name}-{_digest(conf['model']['weights'])}"
     confs.dense_matchers[entry] = conf
 
     def match(image0: np.ndarray, image1: np.ndarray) -> Matches:
         return image_matching.match(image0, image1, matcher=entry)
 
-    return Method(name, match, trained, network=network, note=note)
+    return Method(name, match, trained, network=network, note=note, pipeline=(("", entry),))
+
+
+def _digest(weights: str) -> str:
+    path = Path(weights)
+    if not path.suffix:
+        path = WEIGHTS_DIR / f"{weights}.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 @functools.cache

@@ -35,6 +35,8 @@ class Method:
         similarity: estimates a similarity transform; it cannot take part where there is none.
         network: what parameters are counted of; None for a method that is not learned.
         note: printed below every table.
+        pipeline: configurations of features (empty for a semi-dense matcher) and matcher with which
+            ``pipelines.aachen`` runs it.
     """
 
     name: str
@@ -43,14 +45,14 @@ class Method:
     similarity: bool = False
     network: nn.Module | None = None
     note: str = ""
+    pipeline: tuple[tuple[str, str], ...] = ()
 
 
 def _sift() -> Method:
     from .classical import match_sift
 
-    return Method(
-        "sift", match_sift, note="RootSIFT of OpenCV, contrast threshold of COLMAP, ratio 0.8, mutual"
-    )
+    note = "RootSIFT of OpenCV, contrast threshold of COLMAP, ratio 0.8, mutual; in pipelines COLMAP's"
+    return Method("sift", match_sift, note=note, pipeline=(("sift", "NN-ratio"), ("sift-colmap", "NN-ratio")))
 
 
 def _orb() -> Method:
@@ -68,7 +70,7 @@ def _akaze() -> Method:
 def _dense_sift() -> Method:
     from .classical import match_dense_sift
 
-    note = "upright RootSIFT on a grid of 8 px, sizes 12 and 24 px, ratio 0.9, mutual"
+    note = "upright RootSIFT on a grid of 10 px, sizes 12 and 24 px, ratio 0.9, mutual"
     return Method("dense-sift", match_dense_sift, note=note)
 
 

@@ -163,32 +163,58 @@ def evaluate(methods: Sequence[Method], options: Options) -> list[Table]:
             " none; maps are drawn in random styles",
             "seconds of one pair: matching without the estimator, median",
         ],
-        ["pairs of", "method", "pairs", "success %", "median error % of diagonal", "matches", "s per pair"],
+        [
+            "pairs of",
+            "source",
+            "method",
+            "pairs",
+            "success %",
+            "median error % of diagonal",
+            "matches",
+            "s per pair",
+        ],
     )
     for condition in CONDITIONS:
+        pairs = {}
         for source, repeats in SOURCES.items():
             files = find_labelled_images(root, [source])
-            pairs = make_pairs(files, 1 if options.limit else repeats, condition)[: options.limit]
-            for method in methods:
-                table.rows.append({"pairs of": f"{condition.name}, {source}", **success(method, pairs)})
+            pairs[source] = make_pairs(files, 1 if options.limit else repeats, condition)[: options.limit]
+        for method in methods:
+            found = {source: register(method, chosen) for source, chosen in pairs.items()}
+            found["both"] = [item for items in found.values() for item in items]
+            for source, registrations in found.items():
+                row = {"pairs of": condition.name, "source": source, "method": method.name}
+                table.rows.append(row | summarize(registrations))
                 options.report(table.rows[-1])
     return [table]
 
 
-def success(method: Method, pairs: Sequence[Pair]) -> dict[str, object]:
-    """Row of one method over some pairs."""
-    errors, counts, seconds = [], [], []
+@dataclass(frozen=True)
+class Registration:
+    """What came of one pair: corner error as a share of the diagonal, number of matches, seconds."""
+
+    error: float
+    matches: int
+    seconds: float
+
+
+def register(method: Method, pairs: Sequence[Pair]) -> list[Registration]:
+    """Register each pair with one method."""
+    registrations = []
     for pair in pairs:
-        matches, elapsed = timed(method, pair.image0, pair.image1)
-        error = corner_error(estimate(matches), pair.truth, SIZE)
-        errors.append(error / np.hypot(*SIZE))
-        counts.append(len(matches[0]))
-        seconds.append(elapsed)
+        matches, seconds = timed(method, pair.image0, pair.image1)
+        error = corner_error(estimate(matches), pair.truth, SIZE) / float(np.hypot(*SIZE))
+        registrations.append(Registration(error, len(matches[0]), seconds))
+    return registrations
+
+
+def summarize(registrations: Sequence[Registration]) -> dict[str, object]:
+    """Columns of the table."""
+    errors = np.array([registration.error for registration in registrations])
     return {
-        "method": method.name,
-        "pairs": len(pairs),
-        "success %": 100 * float(np.mean(np.array(errors) < SUCCESS)),
+        "pairs": len(errors),
+        "success %": 100 * float(np.mean(errors < SUCCESS)),
         "median error % of diagonal": 100 * float(np.median(errors)),
-        "matches": int(np.mean(counts)),
-        "s per pair": float(np.median(seconds)),
+        "matches": int(np.mean([registration.matches for registration in registrations])),
+        "s per pair": float(np.median([registration.seconds for registration in registrations])),
     }
