@@ -11,8 +11,11 @@ from pathlib import Path
 import cv2
 import h5py
 import numpy as np
+import pytest
 
-from hloc_ext import confs, extract_features, match_features
+from hloc_ext import confs, extract_features, match_dense, match_features
+from hloc_ext.matchers import kd_mamba
+from tests.kd_mamba_weights import write_random_weights
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("a/0.png", "a/1.png", "b/0.png", "b/1.png")
@@ -149,3 +152,25 @@ def check_models_of_the_host_in_both(host: str, folder: Path, files: dict[str, s
     command += ["--pairs", "outputs/pairs.txt", "--features", features, "--matches", matches]
     run_python(folder, *command)
     check_same_matches(matches, files["own_matches"])
+
+
+def check_kd_mamba(host: str, folder: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our semi-dense matcher gives the same in the host as in our own stage."""
+    weights = write_random_weights(outputs / "weights.safetensors")
+    pairs = outputs / "pairs-kd-mamba.txt"
+    pairs.write_text("a/0.png a/1.png\nb/0.png b/1.png\n")
+    script = str(ROOT / "tests" / "host_scripts" / "plain_hloc_kd_mamba.py")
+    arguments = [host, "images", str(pairs), str(weights), str(outputs / "host")]
+    reported = json.loads(run_python(folder, script, *arguments).splitlines()[-1])
+    assert reported["model"] == "ext_kd_mamba"
+
+    monkeypatch.setattr(kd_mamba, "MIN_PROBABILITY", 0.0)
+    conf = confs.dense_matchers["kd-mamba"]
+    conf = {**conf, "model": {**conf["model"], "weights": str(weights), "match_threshold": 0.0}}
+    ours = match_dense.main(conf, pairs, folder / "images", outputs / "ours", max_kps=None)[1]
+    with h5py.File(reported["matches"]) as file0, h5py.File(ours) as file1:
+        assert list_pairs(file0) == list_pairs(file1) == ["a-0.png/a-1.png", "b-0.png/b-1.png"]
+        for pair in list_pairs(file0):
+            assert len(file1[pair]["scores"]) > 100
+            for key in ("keypoints0", "keypoints1", "scores"):
+                np.testing.assert_allclose(file0[pair][key][()], file1[pair][key][()], atol=1e-3)
