@@ -159,6 +159,7 @@ def check_kd_mamba(host: str, folder: Path, outputs: Path, monkeypatch: pytest.M
     weights = write_random_weights(outputs / "weights.safetensors")
     pairs = outputs / "pairs-kd-mamba.txt"
     pairs.write_text("a/0.png a/1.png\nb/0.png b/1.png\n")
+    (outputs / "host").mkdir()
     script = str(ROOT / "tests" / "host_scripts" / "plain_hloc_kd_mamba.py")
     arguments = [host, "images", str(pairs), str(weights), str(outputs / "host")]
     reported = json.loads(run_python(folder, script, *arguments).splitlines()[-1])
@@ -171,6 +172,6 @@ def check_kd_mamba(host: str, folder: Path, outputs: Path, monkeypatch: pytest.M
     with h5py.File(reported["matches"]) as file0, h5py.File(ours) as file1:
         assert list_pairs(file0) == list_pairs(file1) == ["a-0.png/a-1.png", "b-0.png/b-1.png"]
         for pair in list_pairs(file0):
-            assert len(file1[pair]["scores"]) > 100
+            assert len(file1[pair]["scores"]) > 50
             for key in ("keypoints0", "keypoints1", "scores"):
                 np.testing.assert_allclose(file0[pair][key][()], file1[pair][key][()], atol=1e-3)
