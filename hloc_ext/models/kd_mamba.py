@@ -418,7 +418,8 @@ class KDMamba(nn.Module):
         if target.mask is not None:
             inside &= target.mask[batch, 0, rows, columns]
         window = target.fine.permute(0, 2, 3, 1)[batch, rows, columns]  # M×49×C
-        similarity = self.scales[1] * (window @ vector.unsqueeze(2)).squeeze(2).float()
+        # Not a matrix product, which autocast would round to bfloat16.
+        similarity = self.scales[1] * (window.float() * vector.float().unsqueeze(1)).sum(2)
         return similarity.masked_fill(~inside, -1e4).log_softmax(1)
 
 

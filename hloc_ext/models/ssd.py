@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_MAX_CHUNKS = 128  # more are carried in two levels, so that the cost stays linear
+_MAX_CHUNKS = 64  # more are carried in two levels, so that the cost stays linear
 
 
 def ssd_scan(
