@@ -18,7 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 2**25  # of the similarity matrix that exist at a time: 128 MiB
+# Elements of the similarity matrix that exist at a time. A block of 2 MiB stays in the cache of a CPU.
+BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**25}
 
 
 class Matches(NamedTuple):
@@ -75,7 +76,7 @@ def mutual_matches(
     second: Descriptors,
     scale: Tensor,
     min_probability: float,
-    block_elements: int = BLOCK_ELEMENTS,
+    block_elements: int | None = None,
 ) -> Matches:
     """Pairs of tokens that are each other's most probable counterpart.
 
@@ -83,9 +84,10 @@ def mutual_matches(
         first, second: descriptors of image 0 and image 1.
         scale: of the similarity (inverse temperature), a scalar.
         min_probability: least P_ij.
-        block_elements: elements of the similarity matrix that are held at a time; changes memory, not the
-            result.
+        block_elements: elements of the similarity matrix that are held at a time; changes time and memory,
+            not the result. None: what suits the device.
     """
+    block_elements = block_elements or BLOCK_ELEMENTS.get(first.vectors.device.type, 2**25)
     found = [
         _mutual_matches_of_pair(
             Descriptors(first.vectors[b], first.log_matchability[b]),
@@ -110,32 +112,25 @@ def _mutual_matches_of_pair(
     a, b = first.vectors[keep0] * scale, second.vectors[keep1]
     m0, m1 = first.log_matchability[keep0], second.log_matchability[keep1]
     rows = max(1, block_elements // len(b))
-    starts = range(0, len(a), rows)
-    only_block = a @ b.T if len(starts) == 1 else None
-
-    def similarity(start: int) -> Tensor:
-        return only_block if only_block is not None else a[start : start + rows] @ b.T
+    blocks = [slice(start, start + rows) for start in range(0, len(a), rows)]
 
     # First pass: sums of rows and columns. Second pass: the best of each row and column.
     row_sum, column_sum = torch.zeros_like(m0), torch.zeros_like(m1)
-    for start in starts:
-        exponential = torch.exp(similarity(start).float() - scale)
-        row_sum[start : start + rows] = exponential.sum(1)
+    for block in blocks:
+        exponential = (a[block] @ b.T).float().sub_(scale).exp_()
+        row_sum[block] = exponential.sum(1)
         column_sum += exponential.sum(0)
     row_term = m0 - row_sum.clamp_min(1e-30).log() - scale
     column_term = m1 - column_sum.clamp_min(1e-30).log() - scale
-    best1 = torch.zeros_like(keep0)
-    best_log = torch.full_like(row_term, float("-inf"))
+    best1, best_log = torch.zeros_like(keep0), torch.zeros_like(row_term)
     best0, column_best = torch.zeros_like(keep1), torch.full_like(column_term, float("-inf"))
-    for start in starts:
-        log_p = (
-            torch.add(column_term, similarity(start).float(), alpha=2) + row_term[start : start + rows, None]
-        )
-        best_log[start : start + rows], best1[start : start + rows] = log_p.max(1)
+    for block in blocks:
+        log_p = (a[block] @ b.T).float().mul_(2).add_(column_term).add_(row_term[block, None])
+        best_log[block], best1[block] = log_p.max(1)
         value, index = log_p.max(0)
         better = value > column_best
         column_best = torch.where(better, value, column_best)
-        best0 = torch.where(better, index + start, best0)
+        best0 = torch.where(better, index + block.start, best0)
     tokens = torch.arange(len(a), device=a.device)
     chosen = ((best0[best1] == tokens) & (best_log > torch.as_tensor(min_probability).log())).nonzero()[:, 0]
     return keep0[chosen], keep1[best1[chosen]], best_log[chosen]

@@ -90,11 +90,11 @@ def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_si
     # Everything as (batch, groups, heads of a group, chunks, their tokens, ...). Decays in float32 at least.
     precise = torch.promote_types(dt.dtype, torch.float32)
     log_decay = (dt.to(precise) * A.to(precise)).unflatten(2, (groups, -1)).unflatten(1, (chunks, chunk_size))
-    log_decay = log_decay.permute(0, 3, 4, 1, 2).cumsum(-1)  # B×G×h×c×Q, of the chunk so far
+    log_decay = log_decay.permute(0, 3, 4, 1, 2).contiguous().cumsum(-1)  # B×G×h×c×Q, of the chunk so far
     written = (x * dt.unsqueeze(-1).to(dtype)).unflatten(2, (groups, -1)).unflatten(1, (chunks, chunk_size))
-    written = written.permute(0, 3, 4, 1, 2, 5)  # B×G×h×c×Q×P
+    written = written.permute(0, 3, 4, 1, 2, 5).contiguous()  # B×G×h×c×Q×P
     B, C = (
-        t.to(dtype).unflatten(1, (chunks, chunk_size)).permute(0, 3, 1, 2, 4) for t in (B, C)
+        t.to(dtype).unflatten(1, (chunks, chunk_size)).permute(0, 3, 1, 2, 4).contiguous() for t in (B, C)
     )  # B×G×c×Q×S
 
     # Within a chunk: y_i = sum_j<=i C_i·B_j decay(j -> i) x_j.
@@ -111,10 +111,10 @@ def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_si
 
 def _decay_between(log_decay: Tensor) -> Tensor:
     """exp of the decay from j to i where j <= i and 0 elsewhere: ...×Q (cumulative) -> ...×Q×Q."""
-    difference = log_decay.unsqueeze(-1) - log_decay.unsqueeze(-2)
-    size = log_decay.shape[-1]
-    past = torch.ones(size, size, dtype=torch.bool, device=log_decay.device).tril()
-    return torch.exp(difference.masked_fill(~past, float("-inf")))
+    difference = log_decay.unsqueeze(-1) - log_decay.unsqueeze(-2)  # above 0 where j > i: could overflow
+    if torch.is_grad_enabled():
+        return difference.clamp(max=0).exp().tril()
+    return difference.clamp_(max=0).exp_().tril_()
 
 
 def _carry(states: Tensor, log_decay: Tensor) -> Tensor:
