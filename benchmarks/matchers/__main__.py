@@ -20,7 +20,17 @@ from .options import Options
 from .table import Table
 
 #: Part → module; each has ``evaluate(methods, options)``.
-PARTS = ("homographies", "strecha", "evd", "registration", "reliability", "pavilion", "cost", "scaling")
+PARTS = (
+    "homographies",
+    "strecha",
+    "evd",
+    "registration",
+    "reliability",
+    "pavilion",
+    "city",
+    "cost",
+    "scaling",
+)
 #: Parts in which a method that estimates similarity transforms can take part.
 WITH_SIMILARITY = ("registration", "cost")
 #: Parts that need no trained weights.
