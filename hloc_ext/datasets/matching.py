@@ -1,6 +1,7 @@
 """What a matcher is trained on: sources of pairs in given proportions, from one folder of data.
 
-Each source is configured by values that a YAML recipe can hold. Some photos of every source are held out for validation.
+Each source is configured by values that a YAML recipe can hold. Some photos of every source are held out for
+validation.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class SourceConfig:
     """A source of pairs.
 
     ``photos``: two views of a photo of `folders` under a homography or a similarity.
-    ``maps``: an aerial image with a map of its class mask, or with itself; `folders` hold ``<source>/images`` and
-    ``<source>/labels``.
+    ``maps``: an aerial image with a map of its class mask, or with itself; `folders` hold
+    ``<source>/images`` and ``<source>/labels``.
     ``city``: rendered views of :func:`~hloc_ext.datasets.city_views.render_views`.
     ``sfm``: `folders` hold ``sparse`` (a COLMAP model) and ``images``.
     """
@@ -123,7 +124,8 @@ class _Source:
 
     def _share(self, items: list[Any], held_out: bool) -> list[Any]:
         """Those held out, or the others."""
-        chosen = [item for i, item in enumerate(items) if (i % self.hold_out == self.hold_out - 1) == held_out]
+        last = self.hold_out - 1
+        chosen = [item for i, item in enumerate(items) if (i % self.hold_out == last) == held_out]
         if not chosen:
             raise InputError(
                 f"{len(items)} images in {', '.join(map(str, self.folders))} are too few to hold out one of"
@@ -172,5 +174,5 @@ class _Source:
 
     def _sfm(self, length: int, seed: int, held_out: bool) -> Dataset[Sample]:
         folders = self.folders[-1:] if held_out else self.folders[:-1] or self.folders
-        scenes = [SfmPairs(folder / "sparse", folder / "images", self.size, seed, length) for folder in folders]
+        scenes = [SfmPairs(path / "sparse", path / "images", self.size, seed, length) for path in folders]
         return MixedPairs(scenes, [1.0] * len(scenes), length, seed)

@@ -375,8 +375,7 @@ class KDMamba(nn.Module):
 
     def score(self, matches: Matches, log_peaks: Tensor) -> Tensor:
         """Probability that matches are right, from their coarse and fine probabilities: M."""
-        log_p = matches.log_probability.clamp(max=-1e-6)
-        logit = log_p - torch.log(-torch.expm1(log_p))
+        logit = logit_of_log(matches.log_probability)
         return torch.sigmoid(
             self.calibration[0] + self.calibration[1] * logit + self.calibration[2] * log_peaks
         )
@@ -421,6 +420,12 @@ class KDMamba(nn.Module):
         # Not a matrix product, which autocast would round to bfloat16.
         similarity = self.scales[1] * (window.float() * vector.float().unsqueeze(1)).sum(2)
         return similarity.masked_fill(~inside, -1e4).log_softmax(1)
+
+
+def logit_of_log(log_probability: Tensor) -> Tensor:
+    """log(p / (1 - p)) from log p."""
+    log_probability = log_probability.clamp(max=-1e-6)
+    return log_probability - torch.log(-torch.expm1(log_probability))
 
 
 def cells_exist(features: ImageFeatures, height: int, width: int) -> Tensor:

@@ -13,6 +13,7 @@ these are ours.
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from ..matchers.kd_mamba import load_weights, save_weights
 from ..models.attention_teacher import AttentionTeacher
 from ..models.dual_softmax import Assignment, assign
 from ..models.kd_mamba import KDMAMBA_CONFIGS, ImageFeatures, KDMamba, PairFeatures
+from .calibration import RIGHT, calibrate, observe_matches
 from .matching_losses import (
     Positives,
     assignment_distillation,
@@ -38,6 +40,8 @@ from .matching_losses import (
     positive_cells,
 )
 from .trainer import TrainerConfig, fit
+
+logger = logging.getLogger(__name__)
 
 PairOfFeatures = tuple[PairFeatures, PairFeatures]
 
@@ -185,7 +189,7 @@ def describe(model: KDMamba, image0: Tensor, image1: Tensor) -> PairOfFeatures:
 
 @torch.no_grad()
 def evaluate_pairs(
-    model: KDMamba, samples: list[dict[str, Tensor]], threshold: float = 3.0
+    model: KDMamba, samples: list[dict[str, Tensor]], threshold: float = RIGHT
 ) -> dict[str, float]:
     """Figures of a matcher on samples with ground truth.
 
@@ -199,15 +203,8 @@ def evaluate_pairs(
         counterpart) and ``median_error`` (pixels, of the right ones).
     """
     right, found, possible, errors = 0, 0, 0, []
-    device = next(model.parameters()).device
     for sample in samples:
-        image0, image1 = (sample[key][None].to(device) for key in ("image0", "image1"))
-        first, second = describe(model, image0, image1)
-        matches = model.match(first, second, moves="image1")
-        cells = (matches["keypoints0"] / 8).round().long().cpu()
-        index = cells[:, 1] * first.grid[1] + cells[:, 0]
-        error = (matches["keypoints1"].cpu() - sample["points1"][index]).norm(dim=1)
-        error = torch.where(sample["valid1"][index], error, torch.inf)
+        _, error = _observe(model, sample)
         errors.append(error[error <= threshold])
         right, found = right + int((error <= threshold).sum()), found + len(error)
         possible += int(sample["valid1"].sum())
@@ -217,6 +214,13 @@ def evaluate_pairs(
         "recall": right / max(1, possible),
         "median_error": float(all_errors.median()) if len(all_errors) else float("nan"),
     }
+
+
+def _observe(model: KDMamba, sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        features = describe(model, *(sample[key][None].to(device) for key in ("image0", "image1")))
+    return observe_matches(model, *features, sample["points1"], sample["valid1"])
 
 
 def build_model(recipe: KDMambaRecipe) -> KDMamba:
@@ -236,7 +240,9 @@ def build_model(recipe: KDMambaRecipe) -> KDMamba:
 
 
 def train(recipe: KDMambaRecipe) -> Path:
-    """Train a matcher and write ``weights.safetensors`` into the output folder.
+    """Train a matcher, calibrate its scores on the pairs held out, and write ``weights.safetensors``.
+
+    With 0 steps the weights of ``initialize`` are calibrated only.
 
     Returns:
         The file of weights.
@@ -256,17 +262,25 @@ def train(recipe: KDMambaRecipe) -> Path:
     length = (
         recipe.trainer.steps * recipe.trainer.batch_size * recipe.trainer.devices * recipe.trainer.num_nodes
     )
-    state = fit(
-        module,
-        data.training(length, recipe.trainer.seed),
-        output,
-        recipe.trainer,
-        validate=lambda model: _figures(model, samples),
-        averaged=_student,
-    )
+    if recipe.trainer.steps:
+        state = fit(
+            module,
+            data.training(length, recipe.trainer.seed),
+            output,
+            recipe.trainer,
+            validate=lambda model: _figures(model, samples),
+            averaged=_student,
+        )
+        student.load_state_dict(state)
+    student.cpu().eval()
+    try:
+        error = calibrate(student, [_observe(student, sample) for of in samples.values() for sample in of])
+        logger.info("Calibration error of the scores: %.3f, was %.3f.", error["after"], error["before"])
+    except InputError as problem:
+        logger.warning("The scores are not calibrated: %s", problem)
     about = {"recipe": json.dumps(_as_dict(recipe)), "seconds": f"{time.monotonic() - started:.0f}"}
     path = output / "weights.safetensors"
-    save_weights(student, path, about, state)
+    save_weights(student, path, about)
     return path
 
 

@@ -15,7 +15,8 @@ from torch.utils.data import Dataset, default_collate
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.matchers.kd_mamba import load_weights, save_weights
 from hloc_ext.models.attention_teacher import AttentionTeacher
-from hloc_ext.training import kd_mamba
+from hloc_ext.models.dual_softmax import Matches
+from hloc_ext.training import calibration, kd_mamba
 from hloc_ext.training.kd_mamba import (
     DistillationConfig,
     KDMambaRecipe,
@@ -291,6 +292,15 @@ def test_options_that_cannot_be_used(recipe):
 # --- validation
 
 
+def fake_matches(monkeypatch, model, index0, index1, step1):
+    """Let the matcher find given cells, and positions that are so far from their centres."""
+    batch = torch.zeros_like(index0)
+    matches = Matches(batch, index0, index1, torch.full((len(index0),), -0.1))
+    monkeypatch.setattr(calibration, "mutual_matches", lambda *args, **options: matches)
+    steps = iter([step1, torch.zeros_like(step1)] * 4)
+    monkeypatch.setattr(model, "refine", lambda *args: (next(steps), torch.zeros(len(index0))))
+
+
 def test_figures_of_known_matches(monkeypatch):
     model, sample = tiny_network(), Shifted(1)[0]
     cells = sample["valid1"].nonzero()[:6, 0]
@@ -298,17 +308,10 @@ def test_figures_of_known_matches(monkeypatch):
     assert len(cells) == 6 and len(invalid) == 1
     matched = torch.cat([cells, invalid])
     errors = torch.tensor([0.0, 1.0, 2.0, 2.5, 3.5, 50.0, 0.0])
-    keypoints0 = 8.0 * torch.stack([matched % 8, matched // 8], 1)
-    keypoints1 = sample["points1"][matched] + errors[:, None] * torch.tensor([0.6, 0.8])
-    asked = []
-
-    def match(first, second, moves):
-        asked.append(moves)
-        return {"keypoints0": keypoints0, "keypoints1": keypoints1}
-
-    monkeypatch.setattr(model, "match", match)
+    wanted = sample["points1"][matched] + errors[:, None] * torch.tensor([0.6, 0.8])
+    corner = torch.zeros_like(matched)  # its centre is at (0, 0)
+    fake_matches(monkeypatch, model, matched, corner, wanted)
     figures = evaluate_pairs(model, [sample])
-    assert asked == ["image1"]
     assert figures["precision"] == pytest.approx(4 / 7)
     assert figures["recall"] == pytest.approx(4 / int(sample["valid1"].sum()))
     assert figures["median_error"] == pytest.approx(1.0, abs=1e-5)  # the lower of the two in the middle
@@ -316,8 +319,8 @@ def test_figures_of_known_matches(monkeypatch):
 
 
 def test_figures_without_matches(monkeypatch):
-    model, none = tiny_network(), torch.zeros(0, 2)
-    monkeypatch.setattr(model, "match", lambda first, second, moves: {"keypoints0": none, "keypoints1": none})
+    model, none = tiny_network(), torch.zeros(0, dtype=torch.long)
+    fake_matches(monkeypatch, model, none, none, torch.zeros(0, 2))
     figures = evaluate_pairs(model, [Shifted(1)[0]])
     assert (
         figures["precision"] == figures["recall"] == 0 and figures["median_error"] != figures["median_error"]
