@@ -124,7 +124,7 @@ dense_matchers: Confs = {
     # Aerial images and maps of any heading.
     "kd-mamba-rot": {
         "output": "matches-kd-mamba-rot",
-        "model": {"name": "kd_mamba", "weights": "kd_mamba_aerial", "moves": "image0", "rotations": 8},
+        "model": {"name": "kd_mamba", "weights": "kd_mamba_small", "moves": "image0", "rotations": 8},
         "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
         "max_error": 1,
         "cell_size": 1,

@@ -12,12 +12,12 @@ these are ours.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -278,9 +278,8 @@ def train(recipe: KDMambaRecipe) -> Path:
         logger.info("Calibration error of the scores: %.3f, was %.3f.", error["after"], error["before"])
     except InputError as problem:
         logger.warning("The scores are not calibrated: %s", problem)
-    about = {"recipe": json.dumps(_as_dict(recipe)), "seconds": f"{time.monotonic() - started:.0f}"}
     path = output / "weights.safetensors"
-    save_weights(student, path, about)
+    save_weights(student, path, _about(recipe, time.monotonic() - started))
     return path
 
 
@@ -297,7 +296,12 @@ def _figures(model: nn.Module, samples: dict[str, list[dict[str, Tensor]]]) -> d
     }
 
 
-def _as_dict(recipe: KDMambaRecipe) -> dict[str, Any]:
-    import dataclasses
-
-    return dataclasses.asdict(recipe)
+def _about(recipe: KDMambaRecipe, seconds: float) -> dict[str, str]:
+    """What the header of the weights says of their training: the recipe without the paths of this machine."""
+    values = dataclasses.asdict(recipe)
+    for source in values["data"]["sources"]:
+        source["folders"] = [Path(folder).name for folder in source["folders"]]
+    values["initialize"] = Path(recipe.initialize).name
+    values["distillation"]["teacher"] = Path(recipe.distillation.teacher).name
+    del values["output"], values["data"]["root"]
+    return {"recipe": json.dumps(values), "seconds": f"{seconds:.0f}"}
