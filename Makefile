@@ -1,7 +1,7 @@
 # The two commands of README.md are `make demo` and `make test`; `make help` lists the others.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
-EXTRAS ?= dev,poselib,city,gis
+EXTRAS ?= dev,poselib,city,gis,train,onnx
 # More options for pip, for example another source of torch.
 PIP_FLAGS ?=
 OUTPUTS ?= outputs/demo
