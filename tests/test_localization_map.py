@@ -12,6 +12,7 @@ import pytest
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.formats.colmap import read_model
 from hloc_ext.localization_map import CACHE_NAME, LocalizationMap, check_keypoint_counts
+from hloc_ext.localize_sfm import collect_correspondences
 
 
 def assert_equal(a: LocalizationMap, b: LocalizationMap) -> None:
@@ -168,3 +169,13 @@ def test_keypoints_beyond_those_of_the_map_are_refused():
     check_keypoint_counts(index, 0, 1, "m.h5")
     with pytest.raises(InputError, match=r"m.h5: a match points to keypoint 1 of '1.png', which has 1"):
         check_keypoint_counts(index, 1, 1, "m.h5")
+
+
+def test_map_images_without_keypoints_are_passed_over():
+    # A map image that is in no pair of the map has none; semi-dense matching with queries makes some.
+    index = make_map([[0, 1], []], 2)
+    keypoints, matches = np.zeros((3, 2)), np.array([[0, 1], [2, 0]])
+    found = collect_correspondences(index, keypoints, [0, 1], [matches, np.array([[1, 5]])])
+    alone = collect_correspondences(index, keypoints, [0], [matches])
+    for both, one in zip(vars(found).values(), vars(alone).values(), strict=True):
+        np.testing.assert_array_equal(both, one)
