@@ -80,7 +80,7 @@ def collect_correspondences(
     """
     query_indices, rows, sources = ([np.zeros(0, np.int64)] for _ in range(3))
     for image, pairs in zip(images, matches, strict=True):
-        # An image that is in no pair of the map has no keypoints there; a semi-dense matcher makes some later.
+        # An image in no pair of the map has no keypoints there; a semi-dense matcher makes some later.
         if len(pairs) == 0 or len(localization_map.rows_of(image)) == 0:
             continue
         check_keypoint_counts(localization_map, image, int(pairs[:, 1].max()), where)
