@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..evaluation.calibration import reliability
 from ..models.dual_softmax import mutual_matches
 from ..models.kd_mamba import KDMamba, PairFeatures, cell_centres, logit_of_log
 
@@ -98,15 +99,8 @@ def calibrate(
     right = errors <= threshold
     fitted = fit_calibration(variables, right)
     figures = {
-        name: calibration_error(torch.sigmoid(variables @ coefficients), right)
+        name: reliability(torch.sigmoid(variables @ coefficients), right).expected_calibration_error
         for name, coefficients in (("before", model.calibration.cpu()), ("after", fitted))
     }
     model.calibration.copy_(fitted)
     return figures
-
-
-def calibration_error(scores: Tensor, right: Tensor, bins: int = 10) -> float:
-    """Expected calibration error (Naeini et al., AAAI 2015) of scores in [0, 1], M, for `right`, M bool."""
-    index = (scores * bins).long().clamp(max=bins - 1)
-    difference = torch.zeros(bins, dtype=torch.float64).index_add(0, index, scores.double() - right.double())
-    return float(difference.abs().sum() / max(1, len(scores)))

@@ -52,7 +52,7 @@ class TrainerConfig:
     devices: int = 1
     num_nodes: int = 1
     workers: int = 1
-    threads: int = 0  # of each process, 0: PyTorch's choice
+    threads: int = 0  # of each process, 0: PyTorch's choice; on a CPU only 1 is repeatable bit by bit
     checkpoint_seconds: float = 120.0
     validate_steps: int = 1000
     log_steps: int = 20

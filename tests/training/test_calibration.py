@@ -5,7 +5,7 @@ import torch
 
 from hloc_ext.errors import InputError
 from hloc_ext.models.kd_mamba import KDMAMBA_CONFIGS, KDMamba
-from hloc_ext.training.calibration import calibrate, calibration_error, fit_calibration
+from hloc_ext.training.calibration import calibrate, fit_calibration
 
 
 def observations(coefficients, number=20000, seed=0):
@@ -36,11 +36,3 @@ def test_what_cannot_be_calibrated_is_refused(number, error):
     variables, _ = observations([0.0, 1.0, 0.0], number)
     with pytest.raises(InputError, match=rf"{number} matches.*validation_pairs"):
         fit_calibration(variables, torch.full((number,), error) <= 3)
-
-
-def test_calibration_error_by_hand():
-    scores = torch.tensor([0.05, 0.05, 0.95, 0.95])
-    right = torch.tensor([False, True, True, True])
-    # First bin: mean score 0.05, share 0.5. Last bin: 0.95, share 1.
-    assert calibration_error(scores, right) == pytest.approx((2 * 0.45 + 2 * 0.05) / 4)
-    assert calibration_error(scores[:0], right[:0]) == 0

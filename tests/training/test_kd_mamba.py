@@ -37,6 +37,7 @@ TRAINER = TrainerConfig(
     warmup_steps=2,
     ema=0.9,
     precision="32-true",
+    threads=1,  # several add in an order of their own
     accelerator="cpu",
     workers=0,
     log_steps=1,
