@@ -48,20 +48,46 @@ def transfer(
         Pixels in the second view, (N, 2), and whether depth is known at both ends, the point lies inside of
         the second view and nothing hides it, (N,) bool. Of points without depth the pixel is (0, 0).
     """
-    inverse, known = inverse_depth_at(first.inverse_depth, pixels)
+    world, known = lift(first, pixels)
+    points, visible = locate(second, world, tolerance)
+    return np.where(known[:, None], points, 0.0), known & visible
+
+
+def lift(view: DepthView, pixels: Floats) -> tuple[Floats, Flags]:
+    """Points of the world that a view sees.
+
+    Args:
+        view: of the pixels.
+        pixels: (N, 2), any fractions.
+
+    Returns:
+        Points (N, 3), and whether their depth is known, (N,); others lie at a depth of 1.
+    """
+    inverse, known = inverse_depth_at(view.inverse_depth, pixels)
     depth = 1 / np.where(known, inverse, 1.0)
-    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(first.calibration).T
-    rotation, translation = first.cam_from_world[:, :3], first.cam_from_world[:, 3]
-    world = (rays * depth[:, None] - translation) @ rotation
-    seen = world @ second.cam_from_world[:, :3].T + second.cam_from_world[:, 3]
-    ahead = known & (seen[:, 2] > 1e-3)
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(view.calibration).T
+    rotation, translation = view.cam_from_world[:, :3], view.cam_from_world[:, 3]
+    return (rays * depth[:, None] - translation) @ rotation, known
+
+
+def locate(view: DepthView, world: Floats, tolerance: float = TOLERANCE) -> tuple[Floats, Flags]:
+    """Where points of the world lie in a view.
+
+    Args:
+        view: that may see them.
+        world: (N, 3).
+        tolerance: see :func:`transfer`.
+
+    Returns:
+        Pixels (N, 2), (0, 0) of points that are not ahead, and whether the point is seen there, (N,).
+    """
+    seen = world @ view.cam_from_world[:, :3].T + view.cam_from_world[:, 3]
+    ahead = seen[:, 2] > 1e-3
     z = np.where(ahead, seen[:, 2], 1.0)
-    points = (seen @ second.calibration.T)[:, :2] / z[:, None]
-    points = np.where(ahead[:, None], points, 0.0)
+    points = np.where(ahead[:, None], (seen @ view.calibration.T)[:, :2] / z[:, None], 0.0)
     expected = 1 / z
-    found, visible = inverse_depth_at(second.inverse_depth, points)
-    valid = ahead & visible & (np.abs(found - expected) <= tolerance * expected)
-    return points, valid
+    found, visible = inverse_depth_at(view.inverse_depth, points)
+    return points, ahead & visible & (np.abs(found - expected) <= tolerance * expected)
 
 
 def inverse_depth_at(inverse_depth: npt.NDArray[np.float32], pixels: Floats) -> tuple[Floats, Flags]:
