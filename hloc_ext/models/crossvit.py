@@ -1,0 +1,283 @@
+"""CrossViT for retrieval: a teacher that knows the 3-D structure behind an image, a student of pixels only.
+
+    student:  image ── patches of 12 px ──> branch S ┐ 3 stages, each: self attention within the branches,
+              image ── patches of 16 px ──> branch L ┘ then each branch's CLS attends to the other's tokens
+    teacher:  image ── patches of 12 px ──> branch S ┐ the same, but the queries and keys of branch L are
+              3-D cells of the grid     ──> branch L ┘ rotated by their positions
+    both:     LayerNorm ── CLS ── linear, per branch ── mean ── unit length
+
+The network is CrossViT-Ti (Chen et al., ICCV 2021) of timm, with position embeddings that are interpolated
+for other image sizes. What the published retrieval system does otherwise is told in docs/crossvit.md.
+
+Shapes: B images, N tokens, C channels, D the size of an embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..compat import allow_cpu_torchvision
+from ..errors import InputError
+from .spatial_encoding import RotaryPosition, SpatialContent, rotate
+
+PATCHES = (12, 16)  # pixels per side, branches S and L
+SIZE_STEP = 60  # image sizes are multiples of this many pixels
+SPATIAL = ("rotary", "absolute", "published")
+
+
+@dataclass(frozen=True)
+class CrossViTConfig:
+    """Size and kind of the network.
+
+    Attributes:
+        embedding_dim: size of an embedding; 1000 as published.
+        image_size: pixels per side at which the position embeddings have their own size, a multiple of 120.
+        spatial: how the teacher reads spatial tokens. ``rotary``: as content and as rotary positions.
+            ``absolute``: as content only (ablation). ``published``: tensors of the published formula, as they
+            are. None: no spatial tokens, the student.
+        drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first.
+    """
+
+    embedding_dim: int = 512
+    image_size: int = 240
+    spatial: str | None = None
+    drop_path: float = 0.0
+
+
+class CrossViT(nn.Module):
+    """What the student and the teacher share.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: CrossViTConfig) -> None:
+        super().__init__()
+        if config.image_size % (2 * SIZE_STEP):
+            raise InputError(
+                f"image_size is {config.image_size}: choose a multiple of {2 * SIZE_STEP}, e.g. 240."
+            )
+        self.config = config
+        self.backbone = _timm_crossvit(config)
+
+    def image_tokens(self, image: Tensor, branch: int) -> Tensor:
+        """CLS and patches of B×3×H×W images in branch 0 (S) or 1 (L), B×(1+n²)×C, positions added."""
+        size = image.shape[-1]
+        if image.shape[-2] != size or size % SIZE_STEP:
+            raise InputError(
+                f"CrossViT got images of {size}×{image.shape[-2]} pixels (width×height): resize them to a"
+                f" square whose side is a multiple of {SIZE_STEP}, as {self.config.image_size}."
+            )
+        cells = _cells(size, branch)
+        pixels = cells * PATCHES[branch]
+        if pixels != size:
+            image = F.interpolate(image, size=(pixels, pixels), mode="bicubic", align_corners=False)
+        patches = self.backbone.patch_embed[branch].proj(image).flatten(2).transpose(1, 2)
+        cls_token = getattr(self.backbone, f"cls_token_{branch}").expand(len(image), -1, -1)
+        return torch.cat([cls_token, patches], 1) + self.position_embedding(cells, branch)
+
+    def position_embedding(self, cells: int, branch: int) -> Tensor:
+        """Learned position embedding of a branch for a grid of cells×cells, 1×(1+cells²)×C."""
+        embedding = getattr(self.backbone, f"pos_embed_{branch}")
+        own = _cells(self.config.image_size, branch)
+        if cells == own:
+            return embedding
+        grid = embedding[:, 1:].transpose(1, 2).unflatten(2, (own, own))
+        grid = F.interpolate(grid, size=(cells, cells), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat([embedding[:, :1], grid.flatten(2).transpose(1, 2)], 1)
+
+    def embed(self, branches: list[Tensor]) -> Tensor:
+        """Tokens after the last stage, B×N×C per branch, to B×D embeddings of unit length.
+
+        Always in single precision: eight bits of mantissa would show in the distances of near neighbours.
+        """
+        with torch.autocast(branches[0].device.type, enabled=False):
+            heads = zip(branches, self.backbone.norm, self.backbone.head, strict=True)
+            outputs = [head(norm(tokens[:, 0].float())) for tokens, norm, head in heads]
+            return F.normalize(torch.stack(outputs).mean(0), dim=1)
+
+
+class CrossViTRetrieval(CrossViT):
+    """The student: an image to its global descriptor.
+
+    Args:
+        config: sizes; `spatial` must be None.
+
+    Raises:
+        InputError: the configuration is not a student's.
+    """
+
+    def __init__(self, config: CrossViTConfig | None = None) -> None:
+        config = config or CrossViTConfig()
+        if config.spatial is not None:
+            raise InputError(f"CrossViTRetrieval takes images only: spatial is {config.spatial!r}, not None.")
+        super().__init__(config)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Describe images.
+
+        Args:
+            image: B×3×H×H, RGB normalised by ImageNet's mean and standard deviation; H is a multiple of 60.
+
+        Returns:
+            B×D, of unit length.
+
+        Raises:
+            InputError: the images have another shape.
+        """
+        branches = [self.image_tokens(image, 0), self.image_tokens(image, 1)]
+        for stage in self.backbone.blocks:
+            branches = stage(branches)
+        return self.embed(branches)
+
+
+class CrossViTTeacher(CrossViT):
+    """The teacher: an image and its spatial tokens to a global descriptor.
+
+    Args:
+        config: sizes; `spatial` must not be None. Default: ``rotary``.
+
+    Raises:
+        InputError: unknown kind of spatial tokens.
+    """
+
+    def __init__(self, config: CrossViTConfig | None = None) -> None:
+        config = config or CrossViTConfig(spatial="rotary")
+        if config.spatial not in SPATIAL:
+            raise InputError(f"spatial is {config.spatial!r}: the teacher takes one of {SPATIAL}.")
+        super().__init__(config)
+        # Branch L never sees the image: its row 0 is the camera's token, not a learned one.
+        del self.backbone.patch_embed[1]
+        del self.backbone.cls_token_1
+        dim = self.backbone.embed_dim[1]
+        heads = self.backbone.blocks[0].blocks[1][0].attn.num_heads
+        self.content = None if config.spatial == "published" else SpatialContent(dim)
+        self.rotary = RotaryPosition(dim // heads) if config.spatial == "rotary" else None
+
+    def forward(
+        self,
+        image: Tensor,
+        points: Tensor,
+        rays: Tensor | None = None,
+        log_depths: Tensor | None = None,
+        state: Tensor | None = None,
+        rotation: Tensor | None = None,
+    ) -> Tensor:
+        """Describe images whose camera and structure are known.
+
+        Args:
+            image: as the student's.
+            points: B×197×3, scene frame; with ``published`` tokens: B×197×192, and nothing after it.
+            rays: B×197×3, unit vectors, scene frame.
+            log_depths: B×197, logarithm of depths in scene units.
+            state: B×197 int64, 0 no structure known, 1 structure, 2 sky, 3 camera.
+            rotation: B×6, first two rows of cam_from_scene.
+
+        Returns:
+            B×D, of unit length.
+
+        Raises:
+            InputError: images of another shape, or spatial tokens of another kind.
+        """
+        small = self.image_tokens(image, 0)
+        large = self._content(points, rays, log_depths, state, rotation) + self.backbone.pos_embed_1
+        turns = None if self.rotary is None else self.rotary(points)
+        for stage in self.backbone.blocks:
+            if turns is None:
+                small, large = stage([small, large])
+            else:
+                small, large = _rotary_stage(stage, small, large, turns)
+        return self.embed([small, large])
+
+    def _content(self, points: Tensor, *others: Tensor | None) -> Tensor:
+        given = [tensor for tensor in others if tensor is not None]
+        fits = points.shape[1:] == (197, 192) and not given if self.content is None else len(given) == 4
+        if not fits:
+            raise InputError(
+                f"A teacher with spatial={self.config.spatial!r} got points of shape {tuple(points.shape)}"
+                f" and {len(given)} further tensors: give tokens B×197×192 for 'published', else points, rays,"
+                " log_depths, state and rotation."
+            )
+        return points if self.content is None else self.content(points, *given)
+
+
+def load_imagenet(model: CrossViT, state: Mapping[str, Tensor]) -> None:
+    """Start from timm's weights of ImageNet; the heads, and what a teacher has of its own, stay as they are.
+
+    Args:
+        model: receives the weights.
+        state: state dict of timm's ``crossvit_tiny_240``, e.g. that of
+            ``load_checkpoint("crossvit-tiny-imagenet")`` of :mod:`hloc_ext.pretrained`.
+
+    Raises:
+        InputError: `state` is not that of the network.
+    """
+    own = model.backbone.state_dict()
+    wanted = {name for name in own if not name.startswith("head.")}
+    bad = sorted(name for name in wanted if name not in state or state[name].shape != own[name].shape)
+    if bad:
+        raise InputError(
+            f"The weights are not those of timm's crossvit_tiny_240: {len(bad)} tensors are missing or have"
+            f" another shape, e.g. {bad[:3]}."
+        )
+    model.backbone.load_state_dict({name: state[name] for name in wanted}, strict=False)
+
+
+def _timm_crossvit(config: CrossViTConfig) -> Any:
+    allow_cpu_torchvision()
+    from timm.models.crossvit import crossvit_tiny_240
+
+    network = crossvit_tiny_240(
+        img_size=config.image_size, num_classes=config.embedding_dim, drop_path_rate=config.drop_path
+    )
+    for stage in network.blocks:
+        for fusion in stage.fusion:
+            # It adds the same to every score of a softmax: no effect, no gradient.
+            fusion.attn.wk.register_parameter("bias", None)
+    return network
+
+
+def _cells(size: int, branch: int) -> int:
+    """Patches per side. Branch L sees the image at 14/15 of its size (published: 224 of 240 pixels)."""
+    return size // PATCHES[0] if branch == 0 else size * 14 // (15 * PATCHES[1])
+
+
+def _rotary_stage(stage: Any, small: Tensor, large: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+    """A stage of CrossViT in which branch L has positions; the CLS of branch S looks from the camera's."""
+    small = stage.blocks[0](small)
+    for block in stage.blocks[1]:
+        large = large + block.drop_path1(block.ls1(_rotary_attention(block.attn, block.norm1(large), turns)))
+        large = large + block.drop_path2(block.ls2(block.mlp(block.norm2(large))))
+    from_small = torch.cat([stage.projs[0](small[:, :1]), large[:, 1:]], 1)
+    from_large = torch.cat([stage.projs[1](large[:, :1]), small[:, 1:]], 1)
+    fusion = stage.fusion[0]
+    looked = _rotary_cross_attention(fusion.attn, fusion.norm1(from_small), turns)
+    seen_by_small = from_small[:, :1] + fusion.drop_path(looked)
+    seen_by_large = stage.fusion[1](from_large)
+    small = torch.cat([stage.revert_projs[0](seen_by_small), small[:, 1:]], 1)
+    large = torch.cat([stage.revert_projs[1](seen_by_large), large[:, 1:]], 1)
+    return small, large
+
+
+def _rotary_attention(attention: Any, x: Tensor, turns: Tensor) -> Tensor:
+    query, key, value = attention.qkv(x).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    attended = F.scaled_dot_product_attention(rotate(query, turns), rotate(key, turns), value)
+    return attention.proj(attended.transpose(1, 2).flatten(2))
+
+
+def _rotary_cross_attention(attention: Any, x: Tensor, turns: Tensor) -> Tensor:
+    """Row 0 attends to all rows."""
+
+    def heads(layer: nn.Module, tokens: Tensor) -> Tensor:
+        return layer(tokens).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+
+    query = rotate(heads(attention.wq, x[:, :1]), turns[:, :, :1])
+    key = rotate(heads(attention.wk, x), turns)
+    attended = F.scaled_dot_product_attention(query, key, heads(attention.wv, x))
+    return attention.proj(attended.transpose(1, 2).flatten(2))

@@ -1,0 +1,117 @@
+"""Spatial tokens of an image as a transformer reads them: features of a cell, and its rotary position.
+
+A token is the camera (row 0) or a cell of the 14×14 grid (rows 1 to 196). What it *is* enters as content:
+Fourier features of its position, ray and depth, in several frequencies (Mildenhall et al., NeRF, ECCV 2020).
+Where it *lies relative to the others* enters through attention: queries and keys are rotated by angles
+proportional to the 3-D position, so that their product depends on differences of positions only (RoPE, Su et
+al., RoFormer, 2021; several axes share the channels as in RoPE of images, Heo et al., ECCV 2024).
+
+The published system calls its encoding "RoPE", but it rotates nothing: it adds 13 copies of one sine and
+cosine per entry, after a min-max per token that removes scale and offset (docs/crossvit.md).
+
+Shapes: B images, N = 197 tokens, C channels, h heads, P pairs of channels per head. Positions are in the
+units and axes of the scene frame, in which the scene has a size of about 1.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GRID = 14  # cells per side
+STATES = 4  # 0 no structure known, 1 structure, 2 sky, 3 camera
+STRUCTURE = 1
+LONGEST_WAVE = 16.0  # scene units
+POSITION_WAVES = 10  # per axis, each half of the one before: down to 1/32 of a scene unit
+RAY_WAVES = 3  # wavelengths 2, 1, 1/2 of the components of a unit vector
+LONGEST_DEPTH_WAVE = 16.0  # of the natural logarithm of a depth
+DEPTH_WAVES = 5
+
+
+def fourier_features(x: Tensor, longest: float, waves: int) -> Tensor:
+    """Sines and cosines of every entry, ...×D to ...×(2·D·waves), with wavelengths longest / 2^k."""
+    phases = (x.unsqueeze(-1) * angular_frequencies(longest, waves, x.device)).flatten(-2)
+    return torch.cat([phases.sin(), phases.cos()], -1)
+
+
+def angular_frequencies(longest: float, waves: int, device: torch.device) -> Tensor:
+    """2π / wavelength of `waves` wavelengths, longest first, each half of the one before."""
+    return 2 * math.pi / longest * 2.0 ** torch.arange(waves, device=device)
+
+
+class SpatialContent(nn.Module):
+    """Spatial tokens to embeddings: a linear map of their Fourier features, plus one vector per state.
+
+    Args:
+        dim: channels of an embedding.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        features = 3 * 2 * POSITION_WAVES + 3 + 3 * 2 * RAY_WAVES + 1 + 2 * DEPTH_WAVES
+        self.features = nn.Linear(features, dim)
+        self.rotation = nn.Linear(6, dim, bias=False)
+        self.state = nn.Embedding(STATES, dim)
+        nn.init.normal_(self.state.weight, std=0.2)
+
+    def forward(
+        self, points: Tensor, rays: Tensor, log_depths: Tensor, state: Tensor, rotation: Tensor
+    ) -> Tensor:
+        """Embed the tokens of B images.
+
+        Args:
+            points: B×N×3, scene frame.
+            rays: B×N×3, unit vectors, scene frame.
+            log_depths: B×N, logarithm of the depth in scene units; read where `state` is 1.
+            state: B×N, integers 0 to 3.
+            rotation: B×6, first two rows of cam_from_scene (continuous 6-D rotation, Zhou et al., CVPR 2019);
+                added to the camera's token.
+
+        Returns:
+            B×N×C.
+        """
+        depths = log_depths.unsqueeze(-1)
+        depths = torch.cat([depths, fourier_features(depths, LONGEST_DEPTH_WAVE, DEPTH_WAVES)], -1)
+        features = torch.cat(
+            [
+                fourier_features(points, LONGEST_WAVE, POSITION_WAVES),
+                rays,
+                fourier_features(rays, 2.0, RAY_WAVES),
+                depths * (state == STRUCTURE).unsqueeze(-1),
+            ],
+            -1,
+        )
+        tokens = self.features(features) + self.state(state)
+        return tokens + F.pad(self.rotation(rotation).unsqueeze(1), (0, 0, 0, tokens.shape[1] - 1))
+
+
+class RotaryPosition(nn.Module):
+    """Angles by which pairs of channels of queries and keys are turned, from positions in 3-D.
+
+    Args:
+        head_dim: channels of a head, even. Each axis takes a third of the pairs, with wavelengths from
+            `longest` scene units down, each half of the one before; pairs that are left over are not turned.
+        longest: the longest wavelength, in scene units.
+    """
+
+    def __init__(self, head_dim: int, longest: float = LONGEST_WAVE) -> None:
+        super().__init__()
+        self.pairs = head_dim // 2
+        self.longest = longest
+
+    def forward(self, points: Tensor) -> Tensor:
+        """B×N×3 positions to B×1×N×P complex numbers of modulus 1, as real and imaginary part: ...×P×2."""
+        frequencies = angular_frequencies(self.longest, self.pairs // 3, points.device)
+        angles = (points.float().unsqueeze(-1) * frequencies).flatten(-2)  # B×N×3·(P//3)
+        angles = F.pad(angles, (0, self.pairs - angles.shape[-1])).unsqueeze(1)
+        return torch.stack([angles.cos(), angles.sin()], -1)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn the pairs (channel p, channel p + P) of B×h×N×2P queries or keys by B×1×N×P×2 turns."""
+    first, second = x.chunk(2, -1)
+    cos, sin = turns.to(x.dtype).unbind(-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
