@@ -26,6 +26,7 @@ PARTS = (
     "evd",
     "registration",
     "reliability",
+    "failures",
     "pavilion",
     "city",
     "cost",

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.matchers import evd, gradient_search, homographies, registration
+from benchmarks.matchers import evd, failures, gradient_search, homographies, registration
 from benchmarks.matchers.__main__ import choose, main
 from benchmarks.matchers.classical import match_akaze, match_dense_sift, match_orb, match_sift
 from benchmarks.matchers.cost import read_images, run_macs, run_time
@@ -304,3 +304,23 @@ def test_table_as_markdown() -> None:
 def test_options_report_rows(capsys: pytest.CaptureFixture[str]) -> None:
     Options(Path("data"), Path("out")).report({"method": "a", "error": 0.5})
     assert capsys.readouterr().out == "  method a, error 0.5\n"
+
+
+def test_worst_pairs_are_shown(tmp_path: Path) -> None:
+    write_aerial(tmp_path)
+    for name in ("south_building", "sacre_coeur"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "a.png"), make_texture(500, 700))
+    options = Options(tmp_path, tmp_path, limit=1)
+
+    def fail(image0: np.ndarray, image1: np.ndarray):
+        return np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0)
+
+    (table,) = failures.evaluate([Method("sift", match_sift), Method("none", fail)], options)
+    errors = {(row["kind"], row["method"]): row["corner error px"] for row in table.rows}
+    assert errors["homographies", "sift"] < np.inf
+    assert errors["homographies", "none"] == np.inf
+    for method in ("sift", "none"):
+        picture = cv2.imread(str(tmp_path / f"failures_{method}_homographies.jpg"))
+        assert picture.shape[1] == failures.WIDTH
+        assert picture.std() > 20
