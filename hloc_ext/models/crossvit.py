@@ -201,8 +201,8 @@ class CrossViTTeacher(CrossViT):
         if not fits:
             raise InputError(
                 f"A teacher with spatial={self.config.spatial!r} got points of shape {tuple(points.shape)}"
-                f" and {len(given)} further tensors: give tokens B×197×192 for 'published', else points, rays,"
-                " log_depths, state and rotation."
+                f" and {len(given)} further tensors: give tokens B×197×192 for 'published', else points,"
+                " rays, log_depths, state and rotation."
             )
         return points if self.content is None else self.content(points, *given)
 
