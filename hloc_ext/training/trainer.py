@@ -7,6 +7,7 @@ it has not seen, and ends with the weights of one that was not interrupted.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import math
@@ -30,6 +31,8 @@ from ..errors import CorruptFileError, InputError
 logger = logging.getLogger(__name__)
 
 PRECISIONS = ("bf16-mixed", "32-true")
+CHECKPOINT = "last.pt"
+_REMEDY = "Remove it to start anew, or give another output."
 
 
 @dataclass
@@ -57,6 +60,7 @@ class TrainerConfig:
     validate_steps: int = 1000
     log_steps: int = 20
     max_seconds: float = 0.0
+    tensorboard: bool = True  # also write the log for TensorBoard, where that is installed
     seed: int = 0
 
 
@@ -117,17 +121,24 @@ def fit(
     config: TrainerConfig,
     validate: Callable[[nn.Module], dict[str, float]],
     averaged: Callable[[nn.Module], nn.Module],
+    stop_step: int | None = None,
 ) -> dict[str, Tensor]:
     """Train a module, or go on with a training that was interrupted.
+
+    A training whose data depend on what it has learnt is run in rounds: each call goes on to the next
+    `stop_step`, with another data set. The rounds together do what a single call does.
 
     Args:
         module: its forward takes a batch and returns named losses (scalars); ``loss`` is minimised, the
             others are logged.
-        dataset: at least ``steps * batch_size * processes`` samples.
-        output: folder for ``last.pt`` (checkpoint) and ``log.jsonl``.
+        dataset: at least ``steps * batch_size * processes`` samples, or ``stop_step * …``; those before the
+            checkpoint are not read.
+        output: folder for ``last.pt`` (checkpoint), ``log.jsonl`` and the events of TensorBoard.
         config: optimisation and machine.
         validate: takes the part of the module that is averaged, with averaged weights, and returns figures.
         averaged: the part of the module that is averaged and exported, e.g. the student.
+        stop_step: stop after this step, with a checkpoint; None: after the last one. The learning rate
+            follows ``config.steps``.
 
     Returns:
         The averaged state.
@@ -158,12 +169,13 @@ def fit(
     wrapped, optimizer = fabric.setup(module, optimizer)
     first_step = run.resume(optimizer)  # after the module has moved, so that the optimizer's state follows it
     run.average_to(fabric.device)
+    stop = min(config.steps, config.steps if stop_step is None else stop_step)
     loader = fabric.setup_dataloaders(
-        _loader(dataset, config, first_step, fabric), use_distributed_sampler=False
+        _loader(dataset, config, first_step, stop, fabric), use_distributed_sampler=False
     )
     started = saved = time.monotonic()
     batches = iter(loader)
-    steps = range(first_step, config.steps)
+    steps = range(first_step, stop)
     for step in tqdm(
         steps, initial=first_step, total=config.steps, desc=output.name, disable=not fabric.is_global_zero
     ):
@@ -197,19 +209,44 @@ def fit(
         if fabric.is_global_zero:
             gradient = float(norm) if norm is not None else 0.0
             run.log(done, terms, {"gradient": gradient, "seconds": time.monotonic() - started})
-        last = done == config.steps or 0 < config.max_seconds < time.monotonic() - started
-        if fabric.is_global_zero and (last or done % config.validate_steps == 0):
+        ended = done == config.steps or 0 < config.max_seconds < time.monotonic() - started
+        if fabric.is_global_zero and (ended or done % config.validate_steps == 0):
             run.validate(done, validate)
+        last = ended or done == stop
         if fabric.is_global_zero and (last or time.monotonic() - saved > config.checkpoint_seconds):
             run.save(done, optimizer)
             saved = time.monotonic()
         if last:
             break
+    run.close()
+    fabric.barrier()  # the checkpoint is there for every process
     return run.average.state
 
 
-def _loader(dataset: Dataset, config: TrainerConfig, first_step: int, fabric: Any) -> DataLoader:
-    needed = config.steps * config.batch_size * fabric.world_size
+def steps_done(output: Path) -> int:
+    """Number of steps after which the training in `output` has its checkpoint; 0 without one.
+
+    Raises:
+        CorruptFileError: the checkpoint cannot be read.
+    """
+    path = output / CHECKPOINT
+    if not path.exists():
+        return 0
+    try:
+        return int(_read_checkpoint(path)["step"])
+    except (KeyError, TypeError) as error:
+        raise CorruptFileError(f"{path} is not a checkpoint of a training. {_REMEDY}") from error
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise CorruptFileError(f"{path} is not a readable checkpoint. {_REMEDY}") from error
+
+
+def _loader(dataset: Dataset, config: TrainerConfig, first_step: int, stop: int, fabric: Any) -> DataLoader:
+    needed = stop * config.batch_size * fabric.world_size
     assert isinstance(dataset, Sized)
     if len(dataset) < needed:
         raise InputError(f"The training needs {needed} samples, the data set has {len(dataset)}.")
@@ -238,8 +275,9 @@ class _Run:
     ) -> None:
         self.module, self.exported, self.config = module, averaged(module), config
         self.average = WeightAverage(self.exported, config.ema)
-        self.checkpoint, self.log_path = output / "last.pt", output / "log.jsonl"
+        self.checkpoint = output / CHECKPOINT
         output.mkdir(parents=True, exist_ok=True)
+        self._log = _Log(output, config.tensorboard)
 
     def average_to(self, device: torch.device) -> None:
         self.average.state = {key: value.to(device) for key, value in self.average.state.items()}
@@ -248,11 +286,7 @@ class _Run:
         """Load the checkpoint, if there is one, and return the number of steps done."""
         if not self.checkpoint.exists():
             return 0
-        remedy = "Remove it to start anew, or give another output."
-        try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise CorruptFileError(f"{self.checkpoint} is not a readable checkpoint. {remedy}") from error
+        state = _read_checkpoint(self.checkpoint)
         try:
             self.module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
@@ -260,7 +294,7 @@ class _Run:
             step = int(state["step"])
         except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise CorruptFileError(
-                f"{self.checkpoint} is not a checkpoint of this training ({error}). {remedy}"
+                f"{self.checkpoint} is not a checkpoint of this training ({error}). {_REMEDY}"
             ) from error
         logger.info("Going on after step %d of %s.", step, self.checkpoint)
         return step
@@ -278,9 +312,7 @@ class _Run:
 
     def log(self, step: int, terms: dict[str, Tensor], more: dict[str, float]) -> None:
         if step % self.config.log_steps == 0:
-            self._write(
-                {"step": step, **{key: float(value.detach()) for key, value in terms.items()}, **more}
-            )
+            self._log.write(step, {key: float(value.detach()) for key, value in terms.items()} | more)
 
     def validate(self, step: int, validate: Callable[[nn.Module], dict[str, float]]) -> None:
         """Validate the averaged weights; the module's own come back afterwards."""
@@ -293,8 +325,40 @@ class _Run:
             self.exported.load_state_dict(own)
             self.exported.train()
         logger.info("Step %d: %s", step, figures)
-        self._write({"step": step, "validation": figures})
+        self._log.write(step, figures, "validation")
 
-    def _write(self, record: dict[str, Any]) -> None:
-        with open(self.log_path, "a", encoding="utf-8") as file:
+    def close(self) -> None:
+        self._log.close()
+
+
+class _Log:
+    """The figures of a training: a line of ``log.jsonl`` each time, and scalars of TensorBoard.
+
+    Args:
+        output: folder of both.
+        tensorboard: whether to write for TensorBoard, if it is installed.
+    """
+
+    def __init__(self, output: Path, tensorboard: bool) -> None:
+        self.output = output
+        self.events: Any = None
+        self.tensorboard = tensorboard and importlib.util.find_spec("tensorboard") is not None
+
+    def write(self, step: int, figures: dict[str, float], group: str = "") -> None:
+        """Add figures of a step, in a `group` of their own if it has a name."""
+        record = {"step": step, **({group: figures} if group else figures)}
+        with open(self.output / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+        if not self.tensorboard:
+            return
+        if self.events is None:
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+
+            # Of a run that was killed, what came after its checkpoint is not shown twice.
+            self.events = SummaryWriter(str(self.output), purge_step=step)
+        for name, value in figures.items():
+            self.events.add_scalar(f"{group or 'training'}/{name}", value, step)
+
+    def close(self) -> None:
+        if self.events is not None:
+            self.events.close()

@@ -21,6 +21,7 @@ from hloc_ext.training.trainer import (
     fit,
     learning_rate_factor,
     parameter_groups,
+    steps_done,
 )
 
 CONFIG = TrainerConfig(
@@ -34,6 +35,7 @@ CONFIG = TrainerConfig(
     workers=0,
     log_steps=4,
     validate_steps=5,
+    tensorboard=False,
 )
 ONE_STEP = 1e-9  # seconds: a training with this limit stops, and writes its checkpoint, after a step
 
@@ -70,7 +72,11 @@ class Regression(nn.Module):
 
 
 def run(
-    output: Path, config: TrainerConfig = CONFIG, module: Regression | None = None, samples: int = 48
+    output: Path,
+    config: TrainerConfig = CONFIG,
+    module: Regression | None = None,
+    samples: int = 48,
+    stop_step: int | None = None,
 ) -> tuple[dict[str, Tensor], Regression]:
     module = module or Regression()
     state = fit(
@@ -80,6 +86,7 @@ def run(
         config,
         validate=lambda student: {"bias": float(student.get_parameter("3.bias").detach())},
         averaged=lambda whole: whole.get_submodule("student"),
+        stop_step=stop_step,
     )
     return state, module
 
@@ -197,6 +204,45 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     again, _ = run(tmp_path)
     assert all(torch.equal(again[key], value) for key, value in state.items())
     assert (tmp_path / "last.pt").read_bytes() == checkpoint and records(tmp_path) == log
+
+
+def test_rounds_together_are_one_training(tmp_path):
+    state, _ = run(tmp_path / "whole")
+    module = Regression()
+    for stop in (5, 7, 7, 20):
+        last, _ = run(tmp_path / "rounds", module=module, samples=4 * min(stop, 12), stop_step=stop)
+        assert steps_done(tmp_path / "rounds") == min(stop, 12)
+    assert all(torch.equal(last[key], value) for key, value in state.items())
+    assert [{k: v for k, v in r.items() if k != "seconds"} for r in records(tmp_path / "rounds")] == [
+        {k: v for k, v in r.items() if k != "seconds"} for r in records(tmp_path / "whole")
+    ]  # a round does not end with a validation of its own
+    with pytest.raises(InputError, match="needs 32 samples, the data set has 28"):
+        run(tmp_path / "short", samples=28, stop_step=8)
+
+
+def test_number_of_steps_done(tmp_path):
+    assert steps_done(tmp_path) == 0
+    run(tmp_path, replace(CONFIG, max_seconds=ONE_STEP))
+    assert steps_done(tmp_path) == 1
+    torch.save([3], tmp_path / "last.pt")
+    with pytest.raises(CorruptFileError, match=r"last\.pt is not a checkpoint.*Remove it"):
+        steps_done(tmp_path)
+
+
+def test_tensorboard_shows_the_log(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path, replace(CONFIG, tensorboard=True), stop_step=8)
+    run(tmp_path, replace(CONFIG, tensorboard=True))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    log = records(tmp_path)
+    shown = {event.step: event.value for event in events.Scalars("training/loss")}
+    assert shown == pytest.approx({r["step"]: r["loss"] for r in log if "loss" in r}) and len(shown) == 3
+    validated = {event.step: event.value for event in events.Scalars("validation/bias")}
+    assert validated == pytest.approx({r["step"]: r["validation"]["bias"] for r in log if "validation" in r})
+    run(tmp_path / "without", replace(CONFIG, tensorboard=False))
+    assert not list((tmp_path / "without").glob("events*")) and list(tmp_path.glob("events*"))
 
 
 def test_the_seed_decides(tmp_path):
