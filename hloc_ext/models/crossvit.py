@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..compat import allow_cpu_torchvision
 from ..errors import InputError
-from .spatial_encoding import RotaryPosition, SpatialContent, rotate
+from .spatial_encoding import RotaryPosition, SpatialContent, attend
 
 PATCHES = (12, 16)  # pixels per side, branches S and L
 SIZE_STEP = 60  # image sizes are multiples of this many pixels
@@ -92,13 +92,16 @@ class CrossViT(nn.Module):
         grid = F.interpolate(grid, size=(cells, cells), mode="bicubic", antialias=True, align_corners=False)
         return torch.cat([embedding[:, :1], grid.flatten(2).transpose(1, 2)], 1)
 
-    def embed(self, branches: list[Tensor]) -> Tensor:
-        """Tokens after the last stage, B×N×C per branch, to B×D embeddings of unit length.
+    def embed(self, small: Tensor, large: Tensor, turns: Tensor | None = None) -> Tensor:
+        """Tokens of branches S and L, B×N×C, through the stages and the heads to B×D of unit length.
 
-        Always in single precision: eight bits of mantissa would show in the distances of near neighbours.
+        `turns` rotates the queries and keys of branch L. The heads run in single precision always: the eight
+        bits of bfloat16 would show in the distances of near neighbours.
         """
-        with torch.autocast(branches[0].device.type, enabled=False):
-            heads = zip(branches, self.backbone.norm, self.backbone.head, strict=True)
+        for stage in self.backbone.blocks:
+            small, large = _stage(stage, small, large, turns)
+        with torch.autocast(small.device.type, enabled=False):
+            heads = zip((small, large), self.backbone.norm, self.backbone.head, strict=True)
             outputs = [head(norm(tokens[:, 0].float())) for tokens, norm, head in heads]
             return F.normalize(torch.stack(outputs).mean(0), dim=1)
 
@@ -131,10 +134,7 @@ class CrossViTRetrieval(CrossViT):
         Raises:
             InputError: the images have another shape.
         """
-        branches = [self.image_tokens(image, 0), self.image_tokens(image, 1)]
-        for stage in self.backbone.blocks:
-            branches = stage(branches)
-        return self.embed(branches)
+        return self.embed(self.image_tokens(image, 0), self.image_tokens(image, 1))
 
 
 class CrossViTTeacher(CrossViT):
@@ -188,12 +188,7 @@ class CrossViTTeacher(CrossViT):
         small = self.image_tokens(image, 0)
         large = self._content(points, rays, log_depths, state, rotation) + self.backbone.pos_embed_1
         turns = None if self.rotary is None else self.rotary(points)
-        for stage in self.backbone.blocks:
-            if turns is None:
-                small, large = stage([small, large])
-            else:
-                small, large = _rotary_stage(stage, small, large, turns)
-        return self.embed([small, large])
+        return self.embed(small, large, turns)
 
     def _content(self, points: Tensor, *others: Tensor | None) -> Tensor:
         given = [tensor for tensor in others if tensor is not None]
@@ -248,36 +243,36 @@ def _cells(size: int, branch: int) -> int:
     return size // PATCHES[0] if branch == 0 else size * 14 // (15 * PATCHES[1])
 
 
-def _rotary_stage(stage: Any, small: Tensor, large: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """A stage of CrossViT in which branch L has positions; the CLS of branch S looks from the camera's."""
-    small = stage.blocks[0](small)
+def _stage(stage: Any, small: Tensor, large: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
+    """One stage: B×N×C tokens of both branches to the same. `turns` rotates the positions of branch L.
+
+    The CLS of branch S looks at branch L from the camera's position, which is that of row 0.
+    """
+    for block in stage.blocks[0]:
+        small = _block(block, small, None)
     for block in stage.blocks[1]:
-        large = large + block.drop_path1(block.ls1(_rotary_attention(block.attn, block.norm1(large), turns)))
-        large = large + block.drop_path2(block.ls2(block.mlp(block.norm2(large))))
-    from_small = torch.cat([stage.projs[0](small[:, :1]), large[:, 1:]], 1)
-    from_large = torch.cat([stage.projs[1](large[:, :1]), small[:, 1:]], 1)
-    fusion = stage.fusion[0]
-    looked = _rotary_cross_attention(fusion.attn, fusion.norm1(from_small), turns)
-    seen_by_small = from_small[:, :1] + fusion.drop_path(looked)
-    seen_by_large = stage.fusion[1](from_large)
-    small = torch.cat([stage.revert_projs[0](seen_by_small), small[:, 1:]], 1)
-    large = torch.cat([stage.revert_projs[1](seen_by_large), large[:, 1:]], 1)
+        large = _block(block, large, turns)
+    looks_large = _fusion(stage.fusion[0], stage.projs[0](small[:, :1]), large, turns)
+    looks_small = _fusion(stage.fusion[1], stage.projs[1](large[:, :1]), small, None)
+    small = torch.cat([stage.revert_projs[0](looks_large), small[:, 1:]], 1)
+    large = torch.cat([stage.revert_projs[1](looks_small), large[:, 1:]], 1)
     return small, large
 
 
-def _rotary_attention(attention: Any, x: Tensor, turns: Tensor) -> Tensor:
-    query, key, value = attention.qkv(x).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    attended = F.scaled_dot_product_attention(rotate(query, turns), rotate(key, turns), value)
-    return attention.proj(attended.transpose(1, 2).flatten(2))
+def _block(block: Any, x: Tensor, turns: Tensor | None) -> Tensor:
+    """Self attention and feed-forward network, both residual."""
+    heads = block.attn.num_heads
+    query, key, value = block.attn.qkv(block.norm1(x)).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    x = x + block.drop_path1(block.attn.proj(attend(query, key, value, turns)))
+    return x + block.drop_path2(block.mlp(block.norm2(x)))
 
 
-def _rotary_cross_attention(attention: Any, x: Tensor, turns: Tensor) -> Tensor:
-    """Row 0 attends to all rows."""
-
-    def heads(layer: nn.Module, tokens: Tensor) -> Tensor:
-        return layer(tokens).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-
-    query = rotate(heads(attention.wq, x[:, :1]), turns[:, :, :1])
-    key = rotate(heads(attention.wk, x), turns)
-    attended = F.scaled_dot_product_attention(query, key, heads(attention.wv, x))
-    return attention.proj(attended.transpose(1, 2).flatten(2))
+def _fusion(fusion: Any, cls_token: Tensor, x: Tensor, turns: Tensor | None) -> Tensor:
+    """CLS of one branch, B×1×C, attends to itself and the other branch's tokens but the first; residual."""
+    tokens = fusion.norm1(torch.cat([cls_token, x[:, 1:]], 1))
+    attention = fusion.attn
+    query, key, value = (
+        layer(rows).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for layer, rows in ((attention.wq, tokens[:, :1]), (attention.wk, tokens), (attention.wv, tokens))
+    )
+    return cls_token + fusion.drop_path(attention.proj(attend(query, key, value, turns)))

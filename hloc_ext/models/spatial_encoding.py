@@ -115,3 +115,19 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
     first, second = x.chunk(2, -1)
     cos, sin = turns.to(x.dtype).unbind(-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, turns: Tensor | None = None) -> Tensor:
+    """Softmax attention of Q queries to N tokens, at positions `turns` if given, B×h×Q×2P to B×Q×(h·2P).
+
+    The positions of the queries are those of the first Q tokens.
+    """
+    if turns is not None:
+        query, key = rotate(query, turns[:, :, : query.shape[2]]), rotate(key, turns)
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        # The fused kernel for CPUs multiplies in single precision: twice as slow at these lengths.
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        attended = scores.softmax(-1) @ value
+    else:
+        attended = F.scaled_dot_product_attention(query, key, value)
+    return attended.transpose(1, 2).flatten(2)
