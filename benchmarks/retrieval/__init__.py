@@ -1,0 +1,1 @@
+"""Global descriptors side by side, in one run (``python -m benchmarks.retrieval``)."""
