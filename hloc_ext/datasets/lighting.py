@@ -1,4 +1,7 @@
-"""Other light on a picture: uneven, with shadows, or at night. Pictures are (H, W) float32 in [0, 1]."""
+"""Other light on a picture: uneven, with shadows, or at night.
+
+Pictures are (H, W) float32 in [0, 1]; shade and shadows do for (H, W, 3) as well.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .weather import smooth_field
+from .weather import for_each_color, smooth_field
 
 Grey = npt.NDArray[np.float32]
 Range = tuple[float, float]
@@ -15,17 +18,18 @@ Range = tuple[float, float]
 def shade(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
     """Smoothly uneven light; `strength` is the standard deviation of its logarithm."""
     field = smooth_field(picture.shape, rng, int(rng.integers(2, 6)))
-    return np.minimum(picture * np.asarray(cv2.exp(np.float32(strength) * field)), np.float32(1))
+    light = np.asarray(cv2.exp(np.float32(strength) * field))
+    return np.minimum(picture * for_each_color(light, picture), np.float32(1))
 
 
 def cast_shadow(picture: Grey, rng: np.random.Generator, depth: float) -> Grey:
     """One to three shadows with straight, sharp edges; `depth` is the share of the light that they take."""
-    height, width = picture.shape
-    mask = np.zeros(picture.shape, np.uint8)
+    height, width = picture.shape[:2]
+    mask = np.zeros((height, width), np.uint8)
     for _ in range(int(rng.integers(1, 4))):
         corners = rng.uniform(-0.3, 1.3, (int(rng.integers(3, 5)), 2)) * (width, height)
         cv2.fillPoly(mask, [cv2.convexHull(corners.astype(np.int32))], 255, lineType=cv2.LINE_AA)
-    return picture * (1 - np.float32(depth / 255) * mask)
+    return picture * for_each_color(1 - np.float32(depth / 255) * mask, picture)
 
 
 def make_night(picture: Grey, rng: np.random.Generator, brightness: Range = (0.08, 0.3)) -> Grey:

@@ -327,21 +327,24 @@ def add_weather(picture: Grey, rng: np.random.Generator, strength: float) -> Gre
 
 
 def occlude(picture: Grey, rng: np.random.Generator, extent: Range) -> Grey:
-    """Hide one to four patches behind something else: a flat grey, or another part of the picture."""
-    height, width = picture.shape
+    """Hide one to four patches behind something else: a flat grey, or another part of the picture.
+
+    The picture may have colours, (H, W, 3).
+    """
+    height, width = picture.shape[:2]
     picture = picture.copy()
     for _ in range(int(rng.integers(1, 5))):
         radius = 0.5 * min(height, width) * _draw(rng, extent)
         angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 9))))
         corners = np.stack([np.cos(angles), np.sin(angles)], 1) * radius * rng.uniform(0.6, 1.4, 2)
         corners += rng.uniform(0, 1, 2) * (width, height)
-        mask = np.zeros(picture.shape, np.uint8)
+        mask = np.zeros((height, width), np.uint8)
         cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
         if rng.random() < 0.5:
             picture[mask > 0] = rng.random()
         else:
             shift = int(rng.integers(height)), int(rng.integers(width))
-            np.copyto(picture, np.roll(picture, shift, (0, 1)), where=mask > 0)
+            picture[mask > 0] = np.roll(picture, shift, (0, 1))[mask > 0]
     return picture
 
 
@@ -362,8 +365,8 @@ def blur_motion(picture: Grey, length: float, angle: float) -> Grey:
 
 
 def resample(picture: Grey, factor: float) -> Grey:
-    """Shrink and enlarge again."""
-    height, width = picture.shape
+    """Shrink and enlarge again; the picture may have colours, (H, W, 3)."""
+    height, width = picture.shape[:2]
     size = max(round(width / factor), 4), max(round(height / factor), 4)
     shrunk = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR))
@@ -385,6 +388,10 @@ def add_noise(picture: Grey, rng: np.random.Generator, sigma: float) -> Grey:
 
 
 def compress(picture: Pixels, quality: int) -> Pixels:
-    """What JPEG of a quality from 1 to 100 leaves, (H, W) uint8."""
-    _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+    """What JPEG of a quality from 1 to 100 leaves of a picture, (H, W) or (H, W, 3) RGB uint8."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    if picture.ndim == 2:
+        _, data = cv2.imencode(".jpg", picture, parameters)
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), parameters)
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])

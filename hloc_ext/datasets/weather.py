@@ -22,12 +22,17 @@ def smooth_field(shape: tuple[int, ...], rng: np.random.Generator, knots: int) -
     return np.asarray(cv2.resize(values, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC))
 
 
+def for_each_color(field: Grey, picture: Grey) -> Grey:
+    """A field (H, W) in the form to be multiplied with a picture, (H, W) or (H, W, 3)."""
+    return field if picture.ndim == 2 else field[..., None]
+
+
 def add_fog(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
     """Light scattered in front of the scene, more of it at the top, where things are far.
 
     Args:
-        picture: (H, W).
-        rng: source of the colour and density of the fog.
+        picture: (H, W), or (H, W, 3); fog has no colour.
+        rng: source of the brightness and density of the fog.
         strength: share of the light of the scene that it hides in the middle, 0 to 1.
     """
     height = picture.shape[0]
@@ -36,7 +41,7 @@ def add_fog(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
     density = -np.log(max(1 - strength, 0.05))
     seen = np.asarray(cv2.exp(np.float32(-density) * np.maximum(depth, 0)))
     air = np.float32(rng.uniform(0.55, 0.95))
-    return air + seen * (picture - air)
+    return air + for_each_color(seen, picture) * (picture - air)
 
 
 def add_rain(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:

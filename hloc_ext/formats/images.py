@@ -6,6 +6,7 @@ with COLMAP's; images with such a tag are reported once, because a rotated photo
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections import deque
@@ -52,12 +53,14 @@ def list_images(root: Path) -> list[str]:
     return names
 
 
-def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
+def read_image(path: Path, grayscale: bool = False, least_side: int | None = None) -> np.ndarray:
     """Read an image of any bit depth and colour model as 8 bits.
 
     Args:
         path: image file; any name the file system allows.
         grayscale: return H×W instead of H×W×3 (RGB).
+        least_side: decode a half, a quarter or an eighth of the size if its shorter side still has so many
+            pixels; of JPEG that is quick. None: decode all.
 
     Returns:
         uint8 array. EXIF orientation is ignored.
@@ -75,7 +78,7 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         raise CorruptFileError(f"Image {path} cannot be read: {error.strerror or error}.") from error
     if data.size == 0:
         raise CorruptFileError(f"Image {path} is empty (0 bytes): replace or remove it.")
-    mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
+    mode = _MODES[1 if least_side is None else _reduction(data, least_side)][grayscale]
     try:
         image = cv2.imdecode(data, mode | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
@@ -90,6 +93,26 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
             f"Image {path} cannot be decoded (truncated, or no image): replace or remove it."
         )
     return image if grayscale else np.ascontiguousarray(image[:, :, ::-1])
+
+
+_MODES = {
+    1: (cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE),
+    2: (cv2.IMREAD_REDUCED_COLOR_2, cv2.IMREAD_REDUCED_GRAYSCALE_2),
+    4: (cv2.IMREAD_REDUCED_COLOR_4, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+    8: (cv2.IMREAD_REDUCED_COLOR_8, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+}
+
+
+def _reduction(data: np.ndarray, least_side: int) -> int:
+    """Greatest factor by which the decoder may reduce an image; 1 if the size cannot be told beforehand."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            shorter = min(image.size)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return 1
+    return max(factor for factor in _MODES if factor == 1 or shorter // factor >= least_side)
 
 
 def exif_orientation(path: Path) -> int:
