@@ -12,6 +12,9 @@ from typing import Any
 
 Confs = dict[str, dict[str, Any]]
 
+#: Global descriptor that the pipelines retrieve with, unless `--retrieval` says otherwise.
+DEFAULT_RETRIEVAL = "vlad-rootsift"
+
 extractors: Confs = {
     # RootSIFT of COLMAP; coordinates are not shifted by half a pixel as in HLOC's `sift`.
     "sift": {
@@ -57,6 +60,25 @@ extractors: Confs = {
         "output": "global-feats-vlad-rootsift-fit",
         "model": {"name": "vlad", "vocabulary": "fit"},
         "preprocessing": {"grayscale": True, "resize_max": 640},
+    },
+    # Learned global descriptors of 512 numbers. The network sees a square, which it makes itself.
+    "crossvit-student": {
+        "output": "global-feats-crossvit-student",
+        "model": {"name": "crossvit"},
+        "preprocessing": {"grayscale": False, "resize_max": 640},
+    },
+    # The same, whitened by the principal components of the first images that are extracted into a file (the
+    # map).
+    "crossvit-student-pca": {
+        "output": "global-feats-crossvit-student-pca",
+        "model": {"name": "crossvit", "whitening": "fit"},
+        "preprocessing": {"grayscale": False, "resize_max": 640},
+    },
+    # For images whose poses are known: the option `model_dir` names their COLMAP model.
+    "crossvit-teacher": {
+        "output": "global-feats-crossvit-teacher",
+        "model": {"name": "crossvit_teacher"},
+        "preprocessing": {"grayscale": False, "resize_max": 640},
     },
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,13 @@ def _readable(image_dir: Path, names: list[str], preprocessing: Mapping[str, Any
             continue  # reported by the extraction itself
 
 
+def _groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Split `items` into lists of `size`; the last one may be shorter."""
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group
+
+
 def _extraction(
     model: Any,
     device: torch.device,
@@ -288,32 +297,63 @@ def _extraction(
 ) -> Callable[[list[str], int], Iterator[Any]]:
     """Return a function that yields, per image, its record or the error of reading it.
 
-    A thread-safe model runs in the threads that decode; any other runs here while they decode ahead.
+    A thread-safe model runs in the threads that decode; any other runs here while they decode ahead. A model
+    with a `batch_size` gets so many images at once, which its method `prepare` (N×C×H×W of any size to one
+    fixed size) makes alike. A model that `takes_names` also gets ``name``, the list of their names.
     """
     noise = getattr(model, "detection_noise", 1.0)
     thread_safe = getattr(model, "thread_safe", False) and device.type == "cpu"
+    batch_size = getattr(model, "batch_size", 1)
 
     def read(name: str) -> Any:
         try:
             mask = read_mask(mask_dir, name) if mask_dir else None
-            return prepare_image(image_dir / name, conf["preprocessing"]), mask
+            image = prepare_image(image_dir / name, conf["preprocessing"])
         except CorruptFileError as error:
             return error
+        if batch_size > 1:
+            image = PreparedImage(model.prepare(image.tensor), image.original_size)
+        return name, image, mask
 
-    def run(loaded: Any) -> Any:
-        if isinstance(loaded, Exception):
-            return loaded
-        image, mask = loaded
-        with torch.inference_mode():
-            prediction = model({"image": image.tensor.to(device, non_blocking=True)})
-        return to_record(prediction, image, noise, as_half, mask)
+    def run(loaded: list[Any]) -> Iterator[Any]:
+        readable = [item for item in loaded if not isinstance(item, Exception)]
+        prediction: Mapping[str, Any] = {}
+        if readable:
+            tensor = torch.cat([image.tensor for _, image, _ in readable])
+            data: dict[str, Any] = {"image": tensor.to(device, non_blocking=True)}
+            if getattr(model, "takes_names", False):
+                data["name"] = [name for name, _, _ in readable]
+            with torch.inference_mode():
+                prediction = model(data)
+        number = 0
+        for item in loaded:
+            if isinstance(item, Exception):
+                yield item
+                continue
+            _, image, mask = item
+            own = {key: value[number : number + 1] for key, value in prediction.items()}
+            yield to_record(own, image, noise, as_half, mask)
+            number += 1
 
     def extract(names: list[str], workers: int) -> Iterator[Any]:
         if thread_safe:
-            return prefetch(lambda name: run(read(name)), names, workers, 2 * workers)
-        return (run(loaded) for loaded in prefetch(read, names, workers, 2 * workers))
+            return prefetch(lambda name: next(run([read(name)])), names, workers, 2 * workers)
+        # The next batch is decoded while one is in the network.
+        loaded = prefetch(read, names, workers, 2 * workers + batch_size - 1)
+        return (outcome for group in _groups(loaded, batch_size) for outcome in run(group))
 
     return extract
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Parse ``KEY=VALUE``; the value is JSON, or else plain text."""
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -323,6 +363,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--export_dir", type=Path)
     parser.add_argument("--feature_path", type=Path)
     parser.add_argument("--conf", default="sift", help=f"{', '.join(confs)}, or a conf of HLOC")
+    parser.add_argument(
+        "--option",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the conf's model, e.g. weights=FILE; may be repeated",
+    )
     parser.add_argument("--image_list", type=Path, help="list of image names, or a quoted pattern of lists")
     parser.add_argument("--as_half", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--mask_dir", type=Path)
@@ -335,7 +383,9 @@ def build_parser() -> argparse.ArgumentParser:
 def cli(argv: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     args = vars(build_parser().parse_args(argv))
-    main(get_conf("extractors", args.pop("conf")), **args)
+    conf = get_conf("extractors", args.pop("conf"))
+    conf["model"] |= dict(args.pop("option"))
+    main(conf, **args)
 
 
 if __name__ == "__main__":

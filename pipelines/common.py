@@ -17,6 +17,7 @@ import pycolmap
 
 from hloc_ext import extract_features, localize_sfm, logger, match_dense, match_features, pairs_from_retrieval
 from hloc_ext.compat import allow_cpu_torchvision
+from hloc_ext.confs import DEFAULT_RETRIEVAL
 from hloc_ext.errors import CorruptFileError, HlocExtError, InputError, MissingInputError
 from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, parse_threshold
 from hloc_ext.formats.atomic import explaining, make_dir, write_text
@@ -400,7 +401,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outputs", type=Path, required=True, help="folder of all results")
     parser.add_argument("--features", default="sift", help="local features: a conf of ours or of HLOC")
     parser.add_argument("--matcher", default="NN-ratio", help="sparse or semi-dense matcher, ours or HLOC's")
-    parser.add_argument("--retrieval", default="vlad-rootsift", help="global descriptor, ours or HLOC's")
+    parser.add_argument("--retrieval", default=DEFAULT_RETRIEVAL, help="global descriptor, ours or HLOC's")
     parser.add_argument("--mask_dir", type=Path, help="masks NAME.png; black pixels are ignored")
     parser.add_argument("--ground_truth", type=Path, help="COLMAP model with the true poses of the queries")
     parser.add_argument(

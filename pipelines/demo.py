@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pycolmap
 import torch
 
+from hloc_ext.confs import DEFAULT_RETRIEVAL
 from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
 from hloc_ext.formats.colmap import projection_centers
 from hloc_ext.formats.images import read_image
@@ -60,7 +61,7 @@ class Method:
 
     features: str
     matcher: str
-    retrieval: str = "vlad-rootsift"
+    retrieval: str = DEFAULT_RETRIEVAL
     weights: tuple[str, ...] = ()
     max_keypoints: int | None = None
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import h5py
@@ -315,6 +315,58 @@ def test_workers_do_not_change_the_file(images, tmp_path):
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+class TestBatches:
+    """A model with a batch size gets that many images of one size at once."""
+
+    @pytest.fixture
+    def batches(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], tuple[int, ...]]]:
+        """Names and shapes of the batches that a model got; its descriptor is the first pixel."""
+        seen: list[tuple[list[str], tuple[int, ...]]] = []
+
+        class Corner(torch.nn.Module):
+            batch_size, takes_names = 2, True
+
+            def prepare(self, images: torch.Tensor) -> torch.Tensor:
+                return torch.nn.functional.interpolate(images, size=(4, 4))
+
+            def forward(self, data: dict[str, Any]) -> dict[str, torch.Tensor]:
+                seen.append((data["name"], tuple(data["image"].shape)))
+                return {"global_descriptor": data["image"][:, :, 0, 0]}
+
+        monkeypatch.setattr(extract_features, "load_model", lambda kind, conf: Corner())
+        return seen
+
+    CONF: ClassVar[dict[str, Any]] = {**SIFT, "preprocessing": {"grayscale": False}}
+
+    def test_each_image_gets_its_own_record(self, tmp_path, batches):
+        (tmp_path / "images").mkdir()
+        for number in range(5):
+            cv2.imwrite(
+                str(tmp_path / f"images/{number}.png"), np.full((20, 30 + number), 50 * number, np.uint8)
+            )
+        (tmp_path / "images" / "1.png").write_bytes(b"")
+        path = extract_features.main(self.CONF, tmp_path / "images", tmp_path, skip_unreadable=True)
+        assert batches == [
+            (["0.png"], (1, 3, 4, 4)),
+            (["2.png", "3.png"], (2, 3, 4, 4)),
+            (["4.png"], (1, 3, 4, 4)),
+        ]
+        with FeatureReader(path) as features:
+            for number in (0, 2, 3, 4):
+                value = features.get(f"{number}.png", "global_descriptor")
+                np.testing.assert_allclose(value, np.full(3, 50 * number / 255), atol=1e-3)
+                np.testing.assert_array_equal(features.get(f"{number}.png", "image_size"), [30 + number, 20])
+        assert list_names(path) == ["0.png", "2.png", "3.png", "4.png"]
+
+    def test_of_unreadable_images_only_is_not_run(self, tmp_path, batches):
+        (tmp_path / "images").mkdir()
+        for number in range(3):
+            (tmp_path / "images" / f"{number}.png").write_bytes(b"")
+        with pytest.raises(CorruptFileError, match=r"3 image\(s\) could not be read"):
+            extract_features.main(self.CONF, tmp_path / "images", tmp_path)
+        assert batches == []
+
+
 class TestFittedVocabulary:
     """A global descriptor that learns its vocabulary from the map's images."""
 
@@ -435,6 +487,19 @@ def test_command_line(images, tmp_path):
     extract_features.cli(["--image_dir", str(images), "--export_dir", str(tmp_path / "out")])
     assert len(list_names(tmp_path / "out" / "feats-sift.h5")) == 3
     assert os.listdir(tmp_path / "out") == ["feats-sift.h5"]
+
+
+def test_options_of_the_model_from_the_command_line(images, tmp_path):
+    arguments = ["--image_dir", str(images), "--export_dir", str(tmp_path), "--conf", "sift"]
+    extract_features.cli([*arguments, "--option", "max_keypoints=7", "--option", "descriptor=sift"])
+    with FeatureReader(tmp_path / "feats-sift.h5") as features:
+        assert len(features.keypoints("a.png")) == 7
+        assert features.get("a.png", "descriptors").min() == 0
+    assert "max_keypoints" not in extractors["sift"]["model"]
+    with pytest.raises(InputError, match="has no option"):
+        extract_features.cli([*arguments, "--overwrite", "--option", "max_keypoint=7"])
+    with pytest.raises(SystemExit):
+        extract_features.cli([*arguments, "--option", "max_keypoints"])
 
 
 def test_unknown_conf_is_refused_with_the_known_ones(images, tmp_path, monkeypatch):

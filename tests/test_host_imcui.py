@@ -53,6 +53,10 @@ def test_kd_mamba_gives_the_same_in_the_host(folder, files, tmp_path, monkeypatc
     two_places.check_kd_mamba(HOST, folder, tmp_path, monkeypatch)
 
 
+def test_crossvit_gives_the_same_in_the_host(folder, files, tmp_path):
+    two_places.check_crossvit(HOST, folder, tmp_path)
+
+
 def test_models_of_the_host_give_the_same_in_our_stages(folder, files, tmp_path):
     (folder / "log.txt").write_text("precious")
     two_places.check_models_of_the_host_in_both(HOST, folder, files, tmp_path)

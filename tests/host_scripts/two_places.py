@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from hloc_ext import confs, extract_features, match_dense, match_features
+from hloc_ext import confs, extract_features, match_dense, match_features, pairs_from_retrieval
 from hloc_ext.matchers import kd_mamba
+from tests import crossvit_weights
 from tests.kd_mamba_weights import write_random_weights
 
 ROOT = Path(__file__).parents[2]
@@ -175,3 +176,25 @@ def check_kd_mamba(host: str, folder: Path, outputs: Path, monkeypatch: pytest.M
             assert len(file1[pair]["scores"]) > 50
             for key in ("keypoints0", "keypoints1", "scores"):
                 np.testing.assert_allclose(file0[pair][key][()], file1[pair][key][()], atol=1e-3)
+
+
+def check_crossvit(host: str, folder: Path, outputs: Path) -> None:
+    """CrossViT gives the same descriptors and pairs in the host as in our own stages."""
+    weights = crossvit_weights.write_random_weights(outputs / "student.safetensors")
+    script = str(ROOT / "tests" / "host_scripts" / "plain_hloc_crossvit.py")
+    arguments = (host, str(folder / "images"), str(weights), str(outputs))
+    reported = json.loads(run_python(folder, script, *arguments).splitlines()[-1])
+    assert (reported["name"], reported["teacher"]) == ("crossvit-student", "crossvit-teacher")
+    assert "option `model_dir`" in reported["message"]
+
+    conf = confs.extractors["crossvit-student"]
+    conf = {**conf, "model": {**conf["model"], "weights": str(weights)}}
+    ours = extract_features.main(conf, folder / "images", outputs / "ours", as_half=False)
+    pairs_from_retrieval.main(ours, outputs / "pairs-ours.txt", num_matched=1)
+    with h5py.File(reported["descriptors"]) as file0, h5py.File(ours) as file1:
+        for name in NAMES:
+            first, second = (file[name]["global_descriptor"][()] for file in (file0, file1))
+            assert first.shape == (crossvit_weights.DIM,)
+            np.testing.assert_allclose(first, second, atol=1e-5)
+    pairs = [sorted((outputs / f"pairs-{name}.txt").read_text().split("\n")) for name in ("crossvit", "ours")]
+    assert [line for line in pairs[0] if line] == [line for line in pairs[1] if line]

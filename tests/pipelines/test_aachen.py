@@ -9,6 +9,7 @@ import numpy as np
 import pycolmap
 import pytest
 
+from hloc_ext.confs import DEFAULT_RETRIEVAL, extractors
 from hloc_ext.errors import MissingInputError
 from hloc_ext.evaluation.poses import evaluate
 from hloc_ext.formats.colmap import read_model, registered_poses, write_model
@@ -21,7 +22,7 @@ from tests.aachen_dataset import QUERY_FOLDERS, pavilion_scene, synthetic_scene,
 from tests.pipelines.conftest import Page, errors, times
 from tests.pipelines.killing import kill_at_random, stage_names
 
-METHOD = "feats-sift_matches-NN-mutual-ratio.8_global-feats-vlad-rootsift"
+METHOD = f"feats-sift_matches-NN-mutual-ratio.8_{extractors[DEFAULT_RETRIEVAL]['output']}"
 SUBMISSIONS = {
     version: f"{start}_eval_hloc_ext_{METHOD}.txt"
     for version, start in (("v1.0", "Aachen"), ("v1.1", "Aachen_v1_1"))

@@ -10,6 +10,7 @@ import pycolmap
 import pytest
 from PIL import Image
 
+from hloc_ext.confs import DEFAULT_RETRIEVAL
 from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, PoseError, evaluate
 from hloc_ext.formats.colmap import read_model, registered_poses
 from hloc_ext.formats.results import read_log
@@ -56,7 +57,7 @@ def test_demo(without_city, tmp_path, pipeline):
     outputs = tmp_path / "demo"
     outcome = pipeline(demo.main, "--outputs", outputs)
     assert outcome.code == 0 and "(4 poses, valid)" in outcome.out
-    assert "sift + NN-mutual · vlad-rootsift: night" in outcome.out
+    assert f"sift + NN-mutual · {DEFAULT_RETRIEVAL}: night" in outcome.out
     assert (
         "left out: disk + disk+lightglue: no weights on this machine (disk-depth, lightglue-disk)"
         in outcome.out
@@ -68,8 +69,8 @@ def test_demo(without_city, tmp_path, pipeline):
     for expected in (
         "A procedural city, localized",
         "Methods side by side",
-        "sift + NN-mutual vlad-rootsift 100 100 100 100 100 100",
-        "retrieval alone vlad-rootsift",
+        f"sift + NN-mutual {DEFAULT_RETRIEVAL} 100 100 100 100 100 100",
+        f"retrieval alone {DEFAULT_RETRIEVAL}",
         "Left out: disk + disk+lightglue: no weights on this machine",
         "day, best: query/day/nexus4/",
         "night, best: query/night/nexus5x/",

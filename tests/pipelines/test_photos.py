@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from hloc_ext import confs, match_dense
+from hloc_ext.confs import DEFAULT_RETRIEVAL, extractors
 from hloc_ext.errors import InputError, ReconstructionError
 from hloc_ext.evaluation.alignment import align_to
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
@@ -288,7 +289,8 @@ def test_more_retrieved_than_there_are(room_files, tmp_path, pipeline):
     outputs = room_files.seed(tmp_path / "outputs")
     arguments = [*room_files.arguments, "--outputs", outputs, "--num_loc", 1000]
     assert pipeline(photos.main, *arguments).code == 0
-    retrieval = read_retrieval(outputs / "pairs-query-global-feats-vlad-rootsift-1000.txt")
+    output = extractors[DEFAULT_RETRIEVAL]["output"]
+    retrieval = read_retrieval(outputs / f"pairs-query-{output}-1000.txt")
     assert {query: len(names) for query, names in retrieval.items()} == dict.fromkeys(
         room_files.room.query_names, 10
     )

@@ -9,6 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
+from hloc_ext.confs import DEFAULT_RETRIEVAL, extractors
 from hloc_ext.evaluation.alignment import align_to
 from hloc_ext.formats.colmap import read_model, registered_poses
 from hloc_ext.formats.h5 import list_names
@@ -96,7 +97,7 @@ def test_full_disk(room_files, small_disk, pipeline):
     arguments = [*room_files.arguments, "--outputs", outputs]
     message = pipeline(photos.main, *arguments).error
     assert "No space left on device while writing" in message and "feats-sift.h5" in message
-    kept = set(list_names(outputs / "global-feats-vlad-rootsift.h5"))
+    kept = set(list_names(outputs / f"{extractors[DEFAULT_RETRIEVAL]['output']}.h5"))
     assert kept == set(room_files.room.map_names)
     states = {s["name"]: s["state"] for s in json.loads((outputs / "stages.json").read_text())["stages"]}
     assert states["global descriptors, map"] == "completed"
