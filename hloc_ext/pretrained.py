@@ -93,6 +93,10 @@ WEIGHTS: dict[str, Weights] = {
         "xfeat-lighterglue.pt",
         ("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",),
     ),
+    "crossvit-tiny-imagenet": Weights(
+        "crossvit_tiny_240.in1k.safetensors",
+        ("https://huggingface.co/timm/crossvit_tiny_240.in1k/resolve/main/model.safetensors",),
+    ),
 }
 
 

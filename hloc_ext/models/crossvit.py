@@ -27,6 +27,7 @@ from ..errors import InputError
 from .spatial_encoding import RotaryPosition, SpatialContent, attend
 
 PATCHES = (12, 16)  # pixels per side, branches S and L
+OWN_SIZE = 240  # pixels per side of the images that the position embeddings are learned for
 SIZE_STEP = 60  # image sizes are multiples of this many pixels
 SPATIAL = ("rotary", "absolute", "published")
 
@@ -37,7 +38,8 @@ class CrossViTConfig:
 
     Attributes:
         embedding_dim: size of an embedding; 1000 as published.
-        image_size: pixels per side at which the position embeddings have their own size, a multiple of 120.
+        image_size: pixels per side of the images to describe. Others whose side is a multiple of 60 are taken
+            too (training can start with small ones); the weights do not depend on it.
         spatial: how the teacher reads spatial tokens. ``rotary``: as content and as rotary positions.
             ``absolute``: as content only (ablation). ``published``: tensors of the published formula, as they
             are. None: no spatial tokens, the student.
@@ -59,9 +61,9 @@ class CrossViT(nn.Module):
 
     def __init__(self, config: CrossViTConfig) -> None:
         super().__init__()
-        if config.image_size % (2 * SIZE_STEP):
+        if config.image_size < SIZE_STEP or config.image_size % SIZE_STEP:
             raise InputError(
-                f"image_size is {config.image_size}: choose a multiple of {2 * SIZE_STEP}, e.g. 240."
+                f"image_size is {config.image_size}: choose a multiple of {SIZE_STEP}, e.g. 240."
             )
         self.config = config
         self.backbone = _timm_crossvit(config)
@@ -85,7 +87,7 @@ class CrossViT(nn.Module):
     def position_embedding(self, cells: int, branch: int) -> Tensor:
         """Learned position embedding of a branch for a grid of cells×cells, 1×(1+cells²)×C."""
         embedding = getattr(self.backbone, f"pos_embed_{branch}")
-        own = _cells(self.config.image_size, branch)
+        own = _cells(OWN_SIZE, branch)
         if cells == own:
             return embedding
         grid = embedding[:, 1:].transpose(1, 2).unflatten(2, (own, own))
@@ -228,9 +230,7 @@ def _timm_crossvit(config: CrossViTConfig) -> Any:
     allow_cpu_torchvision()
     from timm.models.crossvit import crossvit_tiny_240
 
-    network = crossvit_tiny_240(
-        img_size=config.image_size, num_classes=config.embedding_dim, drop_path_rate=config.drop_path
-    )
+    network = crossvit_tiny_240(num_classes=config.embedding_dim, drop_path_rate=config.drop_path)
     for stage in network.blocks:
         for fusion in stage.fusion:
             # It adds the same to every score of a softmax: no effect, no gradient.

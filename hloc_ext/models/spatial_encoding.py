@@ -16,6 +16,7 @@ units and axes of the scene frame, in which the scene has a size of about 1.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +25,34 @@ from torch import Tensor, nn
 GRID = 14  # cells per side
 STATES = 4  # 0 no structure known, 1 structure, 2 sky, 3 camera
 STRUCTURE = 1
-LONGEST_WAVE = 16.0  # scene units
-POSITION_WAVES = 10  # per axis, each half of the one before: down to 1/32 of a scene unit
-RAY_WAVES = 3  # wavelengths 2, 1, 1/2 of the components of a unit vector
-LONGEST_DEPTH_WAVE = 16.0  # of the natural logarithm of a depth
-DEPTH_WAVES = 5
 
 
-def fourier_features(x: Tensor, longest: float, waves: int) -> Tensor:
-    """Sines and cosines of every entry, ...×D to ...×(2·D·waves), with wavelengths longest / 2^k."""
-    phases = (x.unsqueeze(-1) * angular_frequencies(longest, waves, x.device)).flatten(-2)
+class Waves(NamedTuple):
+    """Wavelengths in geometric series.
+
+    The ratio is best not a whole number: of wavelengths that divide each other, places at a multiple of the
+    longer ones look alike in all the shorter ones.
+    """
+
+    longest: float
+    shortest: float
+    number: int
+
+    def angular_frequencies(self, device: torch.device) -> Tensor:
+        """2π / wavelength, longest wavelength first."""
+        exponents = torch.linspace(0, 1, self.number, device=device)
+        return 2 * math.pi / self.longest * (self.longest / self.shortest) ** exponents
+
+
+POSITION_WAVES = Waves(16.0, 0.05, 10)  # scene units, per axis; ratio 1.90
+RAY_WAVES = Waves(2.0, 0.6, 3)  # of components of a unit vector; ratio 1.83
+DEPTH_WAVES = Waves(16.0, 1.5, 5)  # of the natural logarithm of a depth in scene units; ratio 1.81
+
+
+def fourier_features(x: Tensor, waves: Waves) -> Tensor:
+    """Sines, then cosines, of every entry in every wavelength: ...×D to ...×(2·D·waves.number)."""
+    phases = (x.unsqueeze(-1) * waves.angular_frequencies(x.device)).flatten(-2)
     return torch.cat([phases.sin(), phases.cos()], -1)
-
-
-def angular_frequencies(longest: float, waves: int, device: torch.device) -> Tensor:
-    """2π / wavelength of `waves` wavelengths, longest first, each half of the one before."""
-    return 2 * math.pi / longest * 2.0 ** torch.arange(waves, device=device)
 
 
 class SpatialContent(nn.Module):
@@ -51,7 +64,7 @@ class SpatialContent(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        features = 3 * 2 * POSITION_WAVES + 3 + 3 * 2 * RAY_WAVES + 1 + 2 * DEPTH_WAVES
+        features = 3 * 2 * POSITION_WAVES.number + 3 + 3 * 2 * RAY_WAVES.number + 1 + 2 * DEPTH_WAVES.number
         self.features = nn.Linear(features, dim)
         self.rotation = nn.Linear(6, dim, bias=False)
         self.state = nn.Embedding(STATES, dim)
@@ -74,12 +87,12 @@ class SpatialContent(nn.Module):
             B×N×C.
         """
         depths = log_depths.unsqueeze(-1)
-        depths = torch.cat([depths, fourier_features(depths, LONGEST_DEPTH_WAVE, DEPTH_WAVES)], -1)
+        depths = torch.cat([depths, fourier_features(depths, DEPTH_WAVES)], -1)
         features = torch.cat(
             [
-                fourier_features(points, LONGEST_WAVE, POSITION_WAVES),
+                fourier_features(points, POSITION_WAVES),
                 rays,
-                fourier_features(rays, 2.0, RAY_WAVES),
+                fourier_features(rays, RAY_WAVES),
                 depths * (state == STRUCTURE).unsqueeze(-1),
             ],
             -1,
@@ -92,29 +105,35 @@ class RotaryPosition(nn.Module):
     """Angles by which pairs of channels of queries and keys are turned, from positions in 3-D.
 
     Args:
-        head_dim: channels of a head, even. Each axis takes a third of the pairs, with wavelengths from
-            `longest` scene units down, each half of the one before; pairs that are left over are not turned.
+        head_dim: channels of a head, even. Each axis takes a third of the pairs; pairs that are left over are
+            not turned.
         longest: the longest wavelength, in scene units.
+        shortest: the shortest.
     """
 
-    def __init__(self, head_dim: int, longest: float = LONGEST_WAVE) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        longest: float = POSITION_WAVES.longest,
+        shortest: float = POSITION_WAVES.shortest,
+    ) -> None:
         super().__init__()
         self.pairs = head_dim // 2
-        self.longest = longest
+        self.waves = Waves(longest, shortest, self.pairs // 3)
 
     def forward(self, points: Tensor) -> Tensor:
-        """B×N×3 positions to B×1×N×P complex numbers of modulus 1, as real and imaginary part: ...×P×2."""
-        frequencies = angular_frequencies(self.longest, self.pairs // 3, points.device)
-        angles = (points.float().unsqueeze(-1) * frequencies).flatten(-2)  # B×N×3·(P//3)
+        """B×N×3 positions to the cosine and sine of the angle of every pair, B×1×N×P×2."""
+        frequencies = self.waves.angular_frequencies(points.device)
+        angles = (points.unsqueeze(-1) * frequencies).flatten(-2)  # B×N×3·(P//3)
         angles = F.pad(angles, (0, self.pairs - angles.shape[-1])).unsqueeze(1)
         return torch.stack([angles.cos(), angles.sin()], -1)
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn the pairs (channel p, channel p + P) of B×h×N×2P queries or keys by B×1×N×P×2 turns."""
+    """Turn the pairs (channel p, channel p + P) of B×h×N×2P queries or keys, at the precision of `turns`."""
     first, second = x.chunk(2, -1)
-    cos, sin = turns.to(x.dtype).unbind(-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1)
+    cos, sin = turns.unbind(-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], -1).to(x.dtype)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, turns: Tensor | None = None) -> Tensor:
