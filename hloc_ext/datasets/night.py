@@ -20,8 +20,8 @@ from .weather import smooth_field
 
 Grey = npt.NDArray[np.float32]
 
-#: Pictures with a lower mean are night already.
-DARK = 55.0
+#: Pictures with a lower mean are taken for night already: 19 of 20 nights of made-up cities, 1 of 10 photos.
+DARK = 80.0
 _GAMMA = 2.2
 _LINEAR = (np.linspace(0, 1, 256) ** _GAMMA).astype(np.float32)
 _ENCODED = (np.linspace(0, 1, 1 << 14) ** (1 / _GAMMA)).astype(np.float32)
@@ -54,8 +54,8 @@ class NightConfig:
         jpeg, jpeg_quality: probability and range.
     """
 
-    brightness: Range = (0.008, 0.09)
-    ambient: Range = (0.01, 0.6)
+    brightness: Range = (0.012, 0.1)
+    ambient: Range = (0.02, 0.6)
     sky: Range = (0.002, 0.12)
     lamps: tuple[int, int] = (0, 6)
     rooms: tuple[int, int] = (0, 2)

@@ -46,7 +46,7 @@ PHOTOS = -1
 #: Photos are kept with a shorter side of so many times that of the samples, so that views can be cut from it.
 PHOTO_RESERVE = 1.6
 #: Two views of one photo.
-VIEWS = replace(STREET, max_rotation=12.0, max_roll=6.0, min_overlap=0.35)
+VIEWS = replace(STREET, max_rotation=12.0, max_roll=6.0, scale=(0.6, 1.7), perspective=0.15, translation=0.35)
 # Ratios of width to height of views of photos before they become squares.
 _ASPECTS = (0.7, 1.5)
 # First words of the seeds of what this module draws.

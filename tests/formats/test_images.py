@@ -231,3 +231,17 @@ def test_prefetch_raises_the_error_in_its_place() -> None:
     assert [next(values), next(values)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(values)
+
+
+def test_large_jpegs_are_decoded_reduced(tmp_path: Path) -> None:
+    x, y = np.meshgrid(np.linspace(0, 200, 320), np.linspace(0, 200, 240))
+    picture = np.stack([x, y, x], axis=-1).astype(np.uint8)
+    path = tmp_path / "wide.jpg"
+    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])
+    for least_side, factor in ((None, 1), (240, 1), (121, 1), (120, 2), (31, 4), (30, 8), (1, 8)):
+        seen = read_image(path, least_side=least_side)
+        assert seen.shape == (240 // factor, 320 // factor, 3)
+        expected = cv2.resize(picture, seen.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(seen.astype(int) - expected).mean() < 2
+        grey = read_image(path, grayscale=True, least_side=least_side)
+        assert grey.shape == seen.shape[:2]
