@@ -136,7 +136,7 @@ def normalised(overlap: csr_matrix, positive: csr_matrix) -> csr_matrix:
     pairs.setdiag(False)
     pairs.eliminate_zeros()
     rows, columns = _rows(pairs), pairs.indices
-    values = np.asarray(overlap[rows, columns], np.float64).ravel()
+    values = _entries(overlap, rows, columns)
     if len(values):
         span = values.max() - values.min()
         values = (values - values.min()) / span if span > 0 else np.ones_like(values)
@@ -175,8 +175,8 @@ class Overlap:
             overlap = _box_iou(scene, shared, "true" if measure == "box" else "hull")
         positive = _like(shared, shared.data >= min_shared)
         self.known = np.asarray(shared.diagonal() >= min_shared)
-        weights = np.maximum(normalised(overlap, positive)[_rows(shared), shared.indices], LEAST_WEIGHT)
-        self._weights = _like(shared, np.where(positive.data, np.asarray(weights).ravel(), GREY))
+        weights = _entries(normalised(overlap, positive), _rows(shared), shared.indices)
+        self._weights = _like(shared, np.where(positive.data, np.maximum(weights, LEAST_WEIGHT), GREY))
 
     def __len__(self) -> int:
         return len(self.known)
@@ -250,17 +250,25 @@ def hard_negatives(
 
 
 def _nearest(distances: npt.NDArray[np.float32], count: int) -> list[npt.NDArray[np.int64]]:
-    """Columns of the `count` least finite entries of each row, least first; equal ones in their order."""
+    """Columns of the `count` least finite entries of each row, least first."""
+    count = min(count, distances.shape[1])
     nearest = []
-    for row in distances:
-        order = np.argsort(row, kind="stable")[:count]
-        nearest.append(order[np.isfinite(row[order])])
+    for row, columns in zip(distances, np.argpartition(distances, count - 1)[:, :count], strict=True):
+        columns = columns[np.isfinite(row[columns])]
+        nearest.append(columns[np.lexsort((columns, row[columns]))])
     return nearest
 
 
 def _rows(matrix: csr_matrix) -> npt.NDArray[np.int64]:
     """Rows of the stored entries."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+
+
+def _entries(
+    matrix: csr_matrix, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Entries at some rows and columns, (M,); scipy answers a matrix where there are none."""
+    return np.asarray(matrix[rows, columns], np.float64).ravel() if len(rows) else np.zeros(0)
 
 
 def _like(matrix: csr_matrix, values: npt.NDArray) -> csr_matrix:

@@ -88,6 +88,17 @@ class GridCamera(NamedTuple):
     rays: npt.NDArray[np.float32]
 
 
+class _Image(NamedTuple):
+    """What is kept of an image: its pose, the rows of the points that it observes, depths of its cells."""
+
+    image_id: int
+    camera_id: int
+    name: str
+    cam_from_world: Floats
+    columns: npt.NDArray[np.int32]
+    cell_depths: npt.NDArray[np.float32]
+
+
 @dataclass(frozen=True, eq=False)
 class SfmScene:
     """Poses, points and observations of a COLMAP model in compact arrays; N images, P points.
@@ -134,43 +145,37 @@ class SfmScene:
             InputError: the model has no registered image, or a camera cannot be undistorted.
         """
         stream = ModelStream(model_dir)
-        stored_cameras = stream.cameras()
-        row_of = {camera_id: row for row, camera_id in enumerate(stored_cameras)}
-        cameras = [_grid_camera(camera) for camera in stored_cameras.values()]
+        cameras = {camera_id: _grid_camera(camera) for camera_id, camera in stream.cameras().items()}
         ids, points = stream.points()
-        entries: dict[int, tuple[str, int, Floats, npt.NDArray[np.int32], npt.NDArray[np.float32]]] = {}
+        images = []
         for image in stream.images():
-            if image.camera_id not in row_of:
+            if image.camera_id not in cameras:
                 raise CorruptFileError(_dangling(stream, image, f"camera {image.camera_id}"))
-            camera_row = row_of[image.camera_id]
             seen = image.point_ids >= 0
-            columns = np.searchsorted(ids, image.point_ids[seen])
-            unknown = np.append(ids, -1)[columns] != image.point_ids[seen]
-            if unknown.any():
-                raise CorruptFileError(_dangling(stream, image, f"point {image.point_ids[seen][unknown][0]}"))
-            depths = _cell_depths(
-                image.xy[seen], points[columns], image.cam_from_world, cameras[camera_row].size
-            )
-            row = np.unique(columns).astype(np.int32)
-            entries[image.image_id] = image.name, camera_row, image.cam_from_world, row, depths
-        if not entries:
+            columns = _positions(ids, image.point_ids[seen])
+            if (columns < 0).any():
+                missing = image.point_ids[seen][columns < 0][0]
+                raise CorruptFileError(_dangling(stream, image, f"point {missing}"))
+            size = cameras[image.camera_id].size
+            depths = _cell_depths(image.xy[seen], points[columns], image.cam_from_world, size)
+            images.append(_Image(*image[:4], np.unique(columns).astype(np.int32), depths))
+        if not images:
             raise InputError(f"{stream.image_file} holds no registered image: reconstruct the scene first.")
-        names, camera_rows, poses, rows, cell_depths = zip(
-            *(entries.pop(image_id) for image_id in sorted(entries)), strict=True
-        )
-        cam_from_world, all_depths = np.stack(poses), np.stack(cell_depths)
+        images.sort(key=lambda image: image.image_id)
+        names = [image.name for image in images]
+        cam_from_world = np.stack([image.cam_from_world for image in images])
+        cell_depths = np.stack([image.cell_depths for image in images])
+        row_of = {camera_id: row for row, camera_id in enumerate(cameras)}
         return cls(
-            names=list(names),
+            names=names,
             cam_from_world=cam_from_world,
             points=points,
-            observations=_observation_matrix(rows, len(points)),
-            cameras=cameras,
-            camera_rows=np.array(camera_rows, np.int64),
-            cell_depths=all_depths,
-            sky_cells=_sky_above(all_depths)
-            if sky_masks is None
-            else _masked_sky(sky_masks, names, all_depths),
-            frame=_frame(_centers(cam_from_world), all_depths),
+            observations=_observation_matrix([image.columns for image in images], len(points)),
+            cameras=list(cameras.values()),
+            camera_rows=np.array([row_of[image.camera_id] for image in images], np.int64),
+            cell_depths=cell_depths,
+            sky_cells=_sky_cells(cell_depths, names, sky_masks),
+            frame=_frame(_centers(cam_from_world), cell_depths),
         )
 
     def __len__(self) -> int:
@@ -284,6 +289,14 @@ def _grid_camera(camera: pycolmap.Camera) -> GridCamera:
     return GridCamera((camera.width, camera.height), camera.calibration_matrix(), unit.astype(np.float32))
 
 
+def _positions(ids: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Positions of some ids in an ascending list, -1 where it lacks them."""
+    if not len(ids):
+        return np.full(len(wanted), -1)
+    found = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[found] == wanted, found, -1)
+
+
 def _cell_depths(
     xy: Floats, points: Floats, cam_from_world: Floats, size: tuple[int, int]
 ) -> npt.NDArray[np.float32]:
@@ -305,7 +318,7 @@ def _cell_depths(
     return medians
 
 
-def _observation_matrix(rows: tuple[npt.NDArray[np.int32], ...], num_points: int) -> csr_matrix:
+def _observation_matrix(rows: list[npt.NDArray[np.int32]], num_points: int) -> csr_matrix:
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     columns = np.concatenate(rows)
     return csr_matrix((np.ones(len(columns), bool), columns, starts), shape=(len(rows), num_points))
@@ -324,24 +337,24 @@ def _frame(centers: Floats, cell_depths: npt.NDArray[np.float32]) -> SceneFrame:
     return SceneFrame(origin, 1.0 / radius if radius > 0 else 1.0)
 
 
-def _sky_above(cell_depths: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    structure = np.isfinite(cell_depths).reshape(-1, GRID, GRID)
-    below_top = np.logical_or.accumulate(structure, axis=1)
-    return np.asarray(~below_top & structure.any(axis=1, keepdims=True)).reshape(-1, NUM_CELLS)
-
-
-def _masked_sky(
-    folder: Path, names: tuple[str, ...], cell_depths: npt.NDArray[np.float32]
+def _sky_cells(
+    cell_depths: npt.NDArray[np.float32], names: list[str], masks: Path | None
 ) -> npt.NDArray[np.bool_]:
-    sky = np.isnan(cell_depths)
+    """Sky by masks, or above the structure of each column, (N, 196)."""
+    structure = np.isfinite(cell_depths)
+    if masks is None:
+        columns = structure.reshape(-1, GRID, GRID)
+        below_top = np.logical_or.accumulate(columns, axis=1)
+        return np.asarray(~below_top & columns.any(axis=1, keepdims=True)).reshape(-1, NUM_CELLS)
+    covered = np.empty_like(structure)
     for row, name in enumerate(names):
-        path = Path(folder) / f"{name}.png"
+        path = Path(masks) / f"{name}.png"
         if not path.exists():
             raise MissingInputError(f"No sky mask {path} for the image {name}: write one, or give no masks.")
         mask = (read_image(path, grayscale=True) > 0).astype(np.float32)
         cover = cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_AREA)
-        sky[row] &= cover.ravel() >= SKY_COVER
-    return sky
+        covered[row] = cover.ravel() >= SKY_COVER
+    return covered & ~structure
 
 
 def _dangling(stream: ModelStream, image: StoredImage, what: str) -> str:

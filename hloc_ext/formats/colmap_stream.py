@@ -20,7 +20,11 @@ from ..errors import CorruptFileError, MissingInputError
 from .colmap import check_binary_model, model_files
 
 _POSED_IMAGE = struct.Struct("<I7dI")
-_POINT = struct.Struct("<Q3d11xQ")
+# The start of a point, before its track.
+_POINT = np.dtype(
+    [("id", "<i8"), ("xyz", "<f8", 3), ("color", "u1", 3), ("error", "<f8"), ("track_length", "<u8")]
+)
+_POINT_BLOCK = 1 << 17
 _OBSERVATION = np.dtype([("xy", "<f8", 2), ("point_id", "<i8")])
 
 
@@ -111,7 +115,7 @@ class ModelStream:
                 try:
                     yield _text_image(line, file)
                 except (ValueError, StopIteration):
-                    _refuse(self.image_file, number + 2 * count, "an image and a line of its keypoints", line)
+                    _refuse(self.image_file, number + count, "an image and a line of its keypoints", line)
                 count += 1
         _check_count(self.image_file, count)
 
@@ -129,9 +133,10 @@ class ModelStream:
         with open(self.point_file, "rb") as file:
             count = _count(file)
             ids, xyz = np.empty(count, np.int64), np.empty((count, 3))
-            for row in range(count):
-                ids[row], *xyz[row], length = _POINT.unpack(file.read(_POINT.size))
-                file.seek(8 * length, 1)
+            for start in range(0, count, _POINT_BLOCK):
+                rows = slice(start, min(start + _POINT_BLOCK, count))
+                block = np.frombuffer(b"".join(_point_starts(file, rows.stop - start)), _POINT)
+                ids[rows], xyz[rows] = block["id"], block["xyz"]
         return ids, xyz
 
     def _text_points(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -160,6 +165,14 @@ def _binary_camera(file: BinaryIO) -> tuple[int, pycolmap.Camera]:
     )
     camera.params = np.frombuffer(file.read(8 * len(camera.params)), "<f8").tolist()
     return camera_id, camera
+
+
+def _point_starts(file: BinaryIO, count: int) -> Iterator[bytes]:
+    size = _POINT.itemsize
+    for _ in range(count):
+        start = file.read(size)
+        file.seek(8 * int.from_bytes(start[-8:], "little"), 1)
+        yield start
 
 
 def _binary_image(file: BinaryIO) -> StoredImage:
