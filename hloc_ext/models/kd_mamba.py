@@ -51,11 +51,13 @@ class KDMambaConfig:
     state: int = 32  # size of the state of each head
     coarse_dim: int = 64  # channels of coarse descriptors
     fine_dim: int = 24  # channels of fine descriptors
+    orientation: bool = False  # the encoder sees the orientation of the gradient instead of grey values
 
 
 KDMAMBA_CONFIGS = {
     "nano": KDMambaConfig(widths=(12, 32, 80), blocks=2, layers=2, state=16, coarse_dim=48, fine_dim=16),
     "small": KDMambaConfig(),
+    "aerial": KDMambaConfig(orientation=True),
 }
 
 
@@ -111,21 +113,24 @@ class ConvBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Grey images to features at strides 2, 4 and 8.
+    """Grey images to features at strides 2, 4 and 8, by their grey values or the orientation of the gradient.
 
     Wherever the mask is 0 the features are 0, as beyond the border of an image: padding changes nothing.
     """
 
-    def __init__(self, widths: tuple[int, int, int], blocks: int) -> None:
+    def __init__(self, widths: tuple[int, int, int], blocks: int, from_orientation: bool = False) -> None:
         super().__init__()
         c2, c4, c8 = widths
-        self.to_half = nn.ModuleList([ConvNorm(1, c2, 2), ConvNorm(c2, c2)])
+        self.from_orientation = from_orientation
+        self.to_half = nn.ModuleList([ConvNorm(2 if from_orientation else 1, c2, 2), ConvNorm(c2, c2)])
         self.to_quarter = nn.ModuleList([ConvNorm(c2, c4, 2), ConvNorm(c4, c4)])
         self.to_eighth = nn.ModuleList([ConvNorm(c4, c8, 2), *(ConvBlock(c8) for _ in range(blocks))])
 
     def forward(self, image: Tensor, mask: Tensor | None) -> ImageFeatures:
         """Encode B×1×H×W images; `mask` is B×1×H×W bool, or None where all pixels exist."""
         x = normalize(image, mask)
+        if self.from_orientation:
+            x = orientation(x, mask)
         levels = []
         for level, stage in enumerate((self.to_half, self.to_quarter, self.to_eighth), 1):
             exists = None if mask is None else mask[..., :: 2**level, :: 2**level]
@@ -144,6 +149,29 @@ def normalize(image: Tensor, mask: Tensor | None) -> Tensor:
     count = mask.sum((2, 3), keepdim=True).clamp_min(1)
     centred = (image - (image * mask).sum((2, 3), keepdim=True) / count) * mask
     return centred / ((centred.square().sum((2, 3), keepdim=True) / count).sqrt() + 1e-3)
+
+
+def orientation(image: Tensor, mask: Tensor | None) -> Tensor:
+    """Orientation of the gradient with its angle doubled: a negative has exactly the same one.
+
+    Args:
+        image: B×1×H×W, normalised.
+        mask: B×1×H×W bool, or None.
+
+    Returns:
+        B×2×H×W: (cos 2θ, sin 2θ), times the root of the gradient's length relative to the image's mean one.
+    """
+    sobel = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
+    gradient = F.conv2d(image, torch.stack([sobel, sobel.T]).unsqueeze(1), padding=1)
+    x, y = masked(gradient, mask).float().unbind(1)
+    length = (x.square() + y.square() + 1e-8).sqrt()
+    if mask is None:
+        mean = length.mean((1, 2), keepdim=True)
+    else:
+        exists = mask.squeeze(1)
+        mean = (length * exists).sum((1, 2), keepdim=True) / exists.sum((1, 2), keepdim=True).clamp_min(1)
+    divisor = length * (length * (mean + 1e-3)).sqrt()
+    return torch.stack([x.square() - y.square(), 2 * x * y], 1) / divisor.unsqueeze(1)
 
 
 # --- joint scan ---------------------------------------------------------------------------------------------
@@ -282,7 +310,7 @@ class KDMamba(nn.Module):
         super().__init__()
         self.config = config
         dim = config.widths[2]
-        self.encoder = Encoder(config.widths, config.blocks)
+        self.encoder = Encoder(config.widths, config.blocks, config.orientation)
         self.layers = self._make_layers()
         self.coarse = nn.Linear(dim, config.coarse_dim, bias=False)
         self.matchability = nn.Linear(dim, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -20,8 +21,12 @@ TINY_TEACHER = TeacherConfig(
 def tiny_network(kind: str = "kd_mamba", seed: int = 0) -> KDMamba:
     """A network in evaluation mode; normalisations and biases are random too, so that mistakes there show."""
     torch.manual_seed(seed)
-    model = AttentionTeacher(TINY_TEACHER) if kind == "teacher" else KDMamba(TINY)
-    return randomize(model, seed)
+    networks = {
+        "kd_mamba": lambda: KDMamba(TINY),
+        "aerial": lambda: KDMamba(dataclasses.replace(TINY, orientation=True)),
+        "teacher": lambda: AttentionTeacher(TINY_TEACHER),
+    }
+    return randomize(networks[kind](), seed)
 
 
 def randomize(model: KDMamba, seed: int) -> KDMamba:

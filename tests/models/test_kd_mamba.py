@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +23,7 @@ from hloc_ext.models.kd_mamba import (
     exchange_cross,
     into_directions,
     normalize,
+    orientation,
     out_of_directions,
     upsample,
     window_positions,
@@ -31,7 +34,7 @@ Output = dict[str, Tensor]
 NETWORK = tiny_network()  # read only
 
 
-@pytest.fixture(scope="module", params=["kd_mamba", "teacher"])
+@pytest.fixture(scope="module", params=["kd_mamba", "aerial", "teacher"])
 def model(request: pytest.FixtureRequest) -> KDMamba:
     return tiny_network(request.param)
 
@@ -266,6 +269,32 @@ def test_normalize():
     torch.testing.assert_close(masked[:, :, :15, :22], normalize(image[:, :, :15, :22], None))
     assert (masked[~mask] == 0).all()
     assert (normalize(torch.full((1, 1, 4, 4), 0.3), None).abs() < 1e-3).all()
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, 1.2, 2.5])
+def test_orientation_has_the_doubled_angle_of_the_gradient(angle: float):
+    direction = torch.tensor([math.cos(angle), math.sin(angle)])
+    rows, columns = torch.meshgrid(torch.arange(20.0), torch.arange(30.0), indexing="ij")
+    ramp = (columns * direction[0] + rows * direction[1])[None, None]
+    inner = orientation(ramp, None)[0, :, 5:-5, 5:-5]
+    expected = torch.tensor([math.cos(2 * angle), math.sin(2 * angle)])
+    torch.testing.assert_close(F.normalize(inner, dim=0), expected[:, None, None].expand_as(inner))
+    torch.testing.assert_close(orientation(-ramp, None), orientation(ramp, None))
+
+
+def test_orientation_does_not_depend_on_what_is_masked():
+    image = normalize(texture(0, 20, 30, batch=2), None)
+    mask = torch.zeros(2, 1, 28, 33, dtype=torch.bool)
+    mask[:, :, :20, :30] = True
+    padded = orientation(F.pad(image, (0, 3, 0, 8)), mask)
+    torch.testing.assert_close(padded[:, :, :20, :30], orientation(image, None))
+    assert (padded[~mask.expand_as(padded)] == 0).all()
+
+
+def test_a_negative_has_the_matches_of_the_image_if_the_encoder_sees_orientation():
+    model = tiny_network("aerial")
+    first, second = texture(1, 64, 80), texture(2, 72, 64)
+    assert_equal_matches(match_all(model, first, 1 - second), match_all(model, first, second))
 
 
 @torch.no_grad()
