@@ -108,6 +108,9 @@ class SfmScene:
     columns that have some. That takes the pictures for upright, and takes for sky an upper wall without
     points.
 
+    Memory: 5 bytes per observation, 24 per point and 1.1 kB per image; reading takes twice that, and not
+    what pycolmap would take for the keypoints.
+
     Attributes:
         names: of the images, in order of their ids in the model.
         cam_from_world: (N, 3, 4), model units.
