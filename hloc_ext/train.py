@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from .errors import InputError, MissingInputError
 
-RECIPES = ("kd_mamba",)
+_RECIPE_CLASSES = {"crossvit": "CrossViTRecipe", "kd_mamba": "KDMambaRecipe"}
+RECIPES = tuple(_RECIPE_CLASSES)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[str, Any]:
@@ -48,18 +51,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[str, Any]:
         raise InputError(f"{path} with {list(overrides)}: {error}") from error
 
 
-def _recipe_class(name: str) -> type:
-    from .training.kd_mamba import KDMambaRecipe
+def _module(name: str) -> ModuleType:
+    """The module of a recipe; it holds its class and the function ``train``."""
+    return import_module(f".training.{name}", __package__)
 
-    return {"kd_mamba": KDMambaRecipe}[name]
+
+def _recipe_class(name: str) -> type:
+    return getattr(_module(name), _RECIPE_CLASSES[name])
 
 
 def main(recipe: Path, overrides: Sequence[str] = ()) -> Path:
     """Train by a recipe and return the file of weights."""
-    _, config = load_recipe(recipe, overrides)
-    from .training.kd_mamba import train
-
-    return train(config)
+    name, config = load_recipe(recipe, overrides)
+    return _module(name).train(config)
 
 
 def build_parser() -> argparse.ArgumentParser:

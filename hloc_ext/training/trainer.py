@@ -223,17 +223,20 @@ def fit(
     return run.average.state
 
 
-def steps_done(output: Path) -> int:
-    """Number of steps after which the training in `output` has its checkpoint; 0 without one.
+def read_progress(output: Path) -> tuple[int, dict[str, Tensor]]:
+    """Number of steps after which the training in `output` has its checkpoint, and the averaged state then.
+
+    Without a checkpoint these are 0 and nothing.
 
     Raises:
         CorruptFileError: the checkpoint cannot be read.
     """
     path = output / CHECKPOINT
     if not path.exists():
-        return 0
+        return 0, {}
+    state = _read_checkpoint(path)
     try:
-        return int(_read_checkpoint(path)["step"])
+        return int(state["step"]), state["average"]
     except (KeyError, TypeError) as error:
         raise CorruptFileError(f"{path} is not a checkpoint of a training. {_REMEDY}") from error
 

@@ -21,7 +21,7 @@ from hloc_ext.training.trainer import (
     fit,
     learning_rate_factor,
     parameter_groups,
-    steps_done,
+    read_progress,
 )
 
 CONFIG = TrainerConfig(
@@ -211,7 +211,8 @@ def test_rounds_together_are_one_training(tmp_path):
     module = Regression()
     for stop in (5, 7, 7, 20):
         last, _ = run(tmp_path / "rounds", module=module, samples=4 * min(stop, 12), stop_step=stop)
-        assert steps_done(tmp_path / "rounds") == min(stop, 12)
+        step, average = read_progress(tmp_path / "rounds")
+        assert step == min(stop, 12) and all(torch.equal(average[key], last[key]) for key in last)
     assert all(torch.equal(last[key], value) for key, value in state.items())
     assert [{k: v for k, v in r.items() if k != "seconds"} for r in records(tmp_path / "rounds")] == [
         {k: v for k, v in r.items() if k != "seconds"} for r in records(tmp_path / "whole")
@@ -220,13 +221,13 @@ def test_rounds_together_are_one_training(tmp_path):
         run(tmp_path / "short", samples=28, stop_step=8)
 
 
-def test_number_of_steps_done(tmp_path):
-    assert steps_done(tmp_path) == 0
+def test_progress_of_a_training(tmp_path):
+    assert read_progress(tmp_path) == (0, {})
     run(tmp_path, replace(CONFIG, max_seconds=ONE_STEP))
-    assert steps_done(tmp_path) == 1
+    assert read_progress(tmp_path)[0] == 1
     torch.save([3], tmp_path / "last.pt")
     with pytest.raises(CorruptFileError, match=r"last\.pt is not a checkpoint.*Remove it"):
-        steps_done(tmp_path)
+        read_progress(tmp_path)
 
 
 def test_tensorboard_shows_the_log(tmp_path):
