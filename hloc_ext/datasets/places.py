@@ -32,7 +32,7 @@ from ..errors import InputError, MissingInputError
 from ..extractors.crossvit import IMAGENET_MEAN, IMAGENET_STD
 from ..formats.images import read_image, resize_image
 from .color_change import ColorChange, change_color, find_color_change
-from .covisibility import Measure, Overlap
+from .covisibility import MIN_SHARED, Measure, Overlap
 from .homography import STREET, HomographyConfig, random_views, warp_view
 from .night import NightConfig, is_dark, night_version
 from .sfm_scene import NUM_CELLS, PUBLISHED_DIM, SfmScene, published_tokens
@@ -75,7 +75,12 @@ class PlaceScene:
 
     @classmethod
     def read(
-        cls, model_dir: Path, images: Path, measure: Measure = "jaccard", night_suffix: str | None = None
+        cls,
+        model_dir: Path,
+        images: Path,
+        measure: Measure = "jaccard",
+        night_suffix: str | None = None,
+        min_shared: int = MIN_SHARED,
     ) -> PlaceScene:
         """Read a model and see whether its pictures are there.
 
@@ -84,13 +89,15 @@ class PlaceScene:
             images: folder of the pictures.
             measure: of :class:`~hloc_ext.datasets.covisibility.Overlap`.
             night_suffix: see the class.
+            min_shared: of the overlap, too. Where images have many points, as in made-up cities, a larger
+                number makes grey pairs of those that share but a glimpse.
 
         Raises:
             MissingInputError: model or a picture is missing, or all night versions are.
             CorruptFileError: the model is damaged.
         """
         scene = SfmScene.read(Path(model_dir))
-        place = cls(scene, Overlap(scene, measure), Path(images), night_suffix)
+        place = cls(scene, Overlap(scene, measure, min_shared), Path(images), night_suffix)
         missing = next((name for name in scene.names if not place.path(name).exists()), None)
         if missing is not None:
             raise MissingInputError(

@@ -198,6 +198,15 @@ def test_positives_may_be_asked_to_overlap_more(place: PlaceScene) -> None:
     assert min(place.overlap.weights(every[i]["index"].tolist())[0, 1] for i in range(30)) < 0.6
 
 
+def test_glimpses_may_be_left_out(folder: Path, place: PlaceScene) -> None:
+    counts = place.scene.observations.astype(int) @ place.scene.observations.astype(int).T
+    least = int(np.median(counts.toarray()))
+    strict = PlaceScene.read(folder / "sparse", folder / "images", min_shared=least)
+    for index in range(6):
+        expected = [i for i in range(6) if i != index and counts[index, i] >= least]
+        assert strict.overlap.positives(index).tolist() == expected
+
+
 def test_views_of_a_photo_overlap(photos: list[Path]) -> None:
     images = PlaceImages(photos=photos, size=SIZE)
     pairs = PlacePairs(images, 0, 8, night=0, photo_change="none", mirrored=0)
