@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,20 +67,33 @@ class CrossViTTeacherDescriptor(BaseModel):
                 " writes."
             )
         images = standardise(self.prepare(data["image"]))
-        tokens = [self._tokens(name) for name in data["name"]]
-        stacked = [
-            torch.from_numpy(np.stack(values)).to(images.device) for values in zip(*tokens, strict=True)
-        ]
-        return {"global_descriptor": self.net(images, *stacked)}
+        rows = [self._row(name) for name in data["name"]]
+        tokens = spatial_inputs(self.scene, rows, self.net.config.spatial)
+        return {"global_descriptor": self.net(images, *(tensor.to(images.device) for tensor in tokens))}
 
-    def _tokens(self, name: str) -> tuple[np.ndarray, ...]:
-        row = self.scene.rows.get(name)
-        if row is None:
+    def _row(self, name: str) -> int:
+        if name not in self.scene.rows:
             raise MissingInputError(
                 f"Image '{name}' is not in the COLMAP model {self.conf['model_dir']} (which holds"
                 f" '{self.scene.names[0]}', …). List the images of the model (`image_list`), and describe"
                 " others by `crossvit-student`."
             )
-        if self.net.config.spatial == "published":
-            return (published_tokens(self.scene, row),)
-        return tuple(self.scene.tokens(row))
+        return self.scene.rows[name]
+
+
+def spatial_inputs(scene: SfmScene, rows: Sequence[int], spatial: str | None) -> list[Tensor]:
+    """What a teacher takes beside B images.
+
+    Args:
+        scene: the model of the images.
+        rows: numbers of the B images in it.
+        spatial: of the network's configuration.
+
+    Returns:
+        With ``published``: B×197×192 tokens. Else points, rays, log_depths, state and rotation; see
+        :class:`~hloc_ext.datasets.sfm_scene.SpatialTokens`.
+    """
+    if spatial == "published":
+        return [torch.from_numpy(np.stack([published_tokens(scene, row) for row in rows]))]
+    tokens = [scene.tokens(row) for row in rows]
+    return [torch.from_numpy(np.stack(values)) for values in zip(*tokens, strict=True)]
