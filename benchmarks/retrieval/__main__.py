@@ -22,6 +22,8 @@ from .options import RetrievalOptions
 
 #: Part → module; each has ``evaluate(methods, options)``.
 PARTS = ("city", "south_building", "lund", "pavilion", "localization", "cost", "search")
+#: Parts in which methods make no difference.
+WITHOUT_METHODS = ("search",)
 
 
 def run(parts: Sequence[str], names: Sequence[str], options: RetrievalOptions) -> list[Table]:
@@ -44,7 +46,7 @@ def run(parts: Sequence[str], names: Sequence[str], options: RetrievalOptions) -
         except HlocExtError as error:
             made = [Table(part, [f"not run: {error}"], ["method"])]
         for table in made:
-            table.notes += [*_notes(methods), *absent]
+            table.notes += [] if part in WITHOUT_METHODS else [*_notes(methods), *absent]
         tables += made
         print("", *(table.markdown() for table in made), sep="\n", flush=True)
         save(tables, machine, options.output)
@@ -76,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=parse_weights,
         default=[],
         metavar="NAME=FILE",
-        help="weights of a method, e.g. crossvit-student=FILE; or of another one, e.g. crossvit-student-2=FILE",
+        help="weights of a method, e.g. crossvit-student=FILE; or of another, e.g. crossvit-student-2=FILE",
     )
     add("--output", type=Path, default=Path("outputs/retrieval"), help="folder of the tables and scenes")
     add("--scenes", nargs="+", type=Path, default=[], help="folders of city scenes; default: rendered")

@@ -13,10 +13,8 @@ TINY_SIZE = 32
 HOG_SIZE, CELL, ORIENTATIONS = 256, 16, 9
 #: Largest component of a block's histograms of unit length ("L2-hys").
 _CLIP = 0.2
-#: Added to the length of a block, grey levels per pixel: flat blocks must not show the noise of the sensor.
-_NOISE = 1.0
-#: The same for blocks whose components are clipped, which are at most 1 long.
-_CLIPPED_NOISE = 0.1
+#: Blocks shorter than this, in grey levels per pixel, are flat and stay so.
+_EPSILON = 0.01
 
 
 def tiny_image(image: Pixels) -> Vector:
@@ -56,19 +54,19 @@ def hog(image: Pixels) -> Vector:
     upper_share = position - lower
     length = np.hypot(across, down)
     votes = np.zeros((HOG_SIZE, HOG_SIZE, ORIENTATIONS), np.float32)
-    rows, columns = np.indices(square.shape, sparse=True)
+    rows, columns = np.ogrid[:HOG_SIZE, :HOG_SIZE]
     for bins, share in ((lower, 1 - upper_share), (lower + 1, upper_share)):
         votes[rows, columns, bins.astype(int) % ORIENTATIONS] += length * share
     cells = HOG_SIZE // CELL
     histograms = votes.reshape(cells, CELL, cells, CELL, ORIENTATIONS).mean((1, 3))
     corners = [histograms[i : cells - 1 + i, j : cells - 1 + j] for i in (0, 1) for j in (0, 1)]
-    blocks = np.minimum(_shortened(np.concatenate(corners, -1), _NOISE), _CLIP)
-    return _unit(_shortened(blocks, _CLIPPED_NOISE).ravel())
+    blocks = np.minimum(_normalised(np.concatenate(corners, -1)), _CLIP)
+    return _unit(_normalised(blocks).ravel())
 
 
-def _shortened(blocks: Vector, noise: float) -> Vector:
-    """Blocks (rows, columns, C) nearly of unit length where they are longer than `noise`."""
-    return blocks / np.sqrt((blocks**2).sum(-1, keepdims=True) + noise**2)
+def _normalised(blocks: Vector) -> Vector:
+    """Blocks (rows, columns, C) of unit length, flat ones shorter."""
+    return blocks / np.sqrt((blocks**2).sum(-1, keepdims=True) + _EPSILON**2)
 
 
 def _unit(vector: Vector) -> Vector:

@@ -32,6 +32,8 @@ DEPTH = max(*RECALLS, *PRECISIONS)
 CHANCE = "(random order)"
 
 Columns = npt.NDArray[np.int64]
+#: Descriptors (N, D) or one of them as feature files hold them.
+Stored = npt.NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Condition:
         if number is None or number >= total:
             return self
         rows = np.arange(number) * total // number
-        names = [self.query_names[row] for row in rows]
+        names = [self.query_names[row] for row in rows.tolist()]
         return Condition(
             self.queries,
             self.criterion,
@@ -172,20 +174,18 @@ def rank(place: Place, conditions: Sequence[Condition], method: Method) -> list[
     ]
 
 
-def describe(method: Method, photos: Photos) -> dict[str, npt.NDArray[np.float16]]:
+def describe(method: Method, photos: Photos) -> dict[str, Stored]:
     """Descriptors by name, in 16 bits as the feature files hold them."""
     found: Descriptors = method.describe(photos)
     return dict(zip(photos.names, found.astype(np.float16), strict=True))
 
 
-def stack(
-    descriptors: Mapping[str, npt.NDArray[np.float16]], names: Sequence[str]
-) -> npt.NDArray[np.float16]:
+def stack(descriptors: Mapping[str, Stored], names: Sequence[str]) -> Stored:
     """Descriptors of some images, (N, D)."""
     return np.stack([descriptors[name] for name in names])
 
 
-def search(queries: Descriptors, database: Descriptors, excluded: Columns, depth: int = DEPTH) -> Columns:
+def search(queries: Stored, database: Stored, excluded: Columns, depth: int = DEPTH) -> Columns:
     """The nearest database rows of each query, (Q, `depth`), −1 where there are not so many."""
     restriction = Restriction(excluded) if excluded.shape[1] else None
     found, _ = top_k(queries, database, min(depth, len(database)), restriction=restriction)
