@@ -1,4 +1,4 @@
-"""Tests of the spatial tokens of the teacher: content, rotary attention, and what the published formula loses."""
+"""Tests of spatial tokens: content, rotary attention, and what the published formula loses."""
 
 from __future__ import annotations
 
