@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.matchers.options import require_folder
@@ -36,7 +37,7 @@ def evaluate(methods: Sequence[Method], options: RetrievalOptions) -> list[Table
         [
             f"{options.threads} threads; median of {options.repeats} runs over {len(names)} photos of"
             f" {SOURCE}, in turn with the other methods, after one that is not counted; from JPEG files,"
-            " decoding included",
+            f" decoding included; networks on the {'GPU' if torch.cuda.is_available() else 'CPU'}",
             "GMACs: half of the floating-point operations of torch.utils.flop_counter, which counts matrix"
             " products and convolutions, nothing element-wise",
             "bytes: of a descriptor in 16 bits",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hloc_ext.evaluation.poses import evaluate as evaluate_poses
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.formats.colmap import projection_centers, registered_poses
 from hloc_ext.formats.pairs import write_pairs
+from hloc_ext.report.stages import StageLog
 from pipelines import aachen, demo
 from pipelines.common import Run, estimator_conf
 from pipelines.summary import read_ground_truth
@@ -87,6 +88,10 @@ class Map:
     folder: Path
     truth: Mapping[str, pycolmap.Rigid3d]
     args: argparse.Namespace
+
+    def restarted(self, log_name: str) -> Run:
+        """The same run with another record of its stages, each of which it can record once."""
+        return replace(self.run, log=StageLog(self.run.outputs / log_name))
 
     @property
     def all_queries(self) -> list[aachen.Query]:
@@ -195,7 +200,8 @@ def localize(
             stem = f"{built.run.name}_{method.strip('()').replace(' ', '-')}-{k}"
             first = [(query, name) for query, names in found.items() for name in names[:k]]
             write_pairs(folder / f"pairs-{stem}.txt", first)
-            results = built.run.localize(
+            run = built.restarted(f"{folder.name}/stages-{stem}.json")
+            results = run.localize(
                 built.folder,
                 built.all_queries,
                 folder / f"pairs-{stem}.txt",

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
+import torch
 from scipy.sparse import csr_matrix
 
 from benchmarks.retrieval import cost, localization, lund, pavilion, search
@@ -18,9 +19,14 @@ from benchmarks.retrieval.covisible import covisible_conditions
 from benchmarks.retrieval.methods import NAMES, Method, Photos, load
 from benchmarks.retrieval.options import RetrievalOptions
 from benchmarks.retrieval.places import Condition, Place, evaluate_places
+from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.datasets.sfm_scene import SfmScene
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
+from hloc_ext.extract_features import prepare_image
+from hloc_ext.extractors.crossvit import save_weights
 from hloc_ext.formats.colmap import write_model
+from hloc_ext.host import get_conf, load_model
+from hloc_ext.models.crossvit import CrossViTRetrieval, CrossViTTeacher
 from tests.room import Room
 
 
@@ -230,7 +236,6 @@ def test_nearest_poses_look_at_the_same(room: Room) -> None:
 
 
 def test_macs_are_counted(tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
     network = torch.nn.Linear(16, 8)
     method = Method("linear", lambda p: network(torch.ones(len(p.names), 16)).detach().numpy(), network)
     assert cost.count_macs(method, Photos(tmp_path, ["a", "b"])) == 16 * 8
@@ -283,3 +288,35 @@ def test_command_line_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture[s
             main([*wrong, "--output", str(tmp_path)])
     assert "no method ['hgo']" in capsys.readouterr().err
     assert "crossvit-student" in NAMES
+
+
+def test_networks_are_those_of_the_configurations(tmp_path: Path) -> None:
+    allow_cpu_torchvision()
+    pytest.importorskip("timm")
+    write_model(flat_model(np.array([[0, 9], [9, 0]])), tmp_path / "model")
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.jpg"), texture(number))
+    weights = {}
+    for name, network in (
+        ("crossvit-student-2", CrossViTRetrieval()),
+        ("crossvit-teacher", CrossViTTeacher()),
+    ):
+        weights[name] = tmp_path / f"{name}.safetensors"
+        save_weights(network, weights[name])
+    (student, teacher, random), _ = load([*weights, "crossvit-random"], weights)
+    assert (student.name, student.needs_model, teacher.needs_model) == ("crossvit-student-2", False, True)
+    photos = Photos(tmp_path, ["0.jpg", "1.jpg"], SfmScene.read(tmp_path / "model"))
+    for method, options in ((student, {}), (teacher, {"model_dir": tmp_path / "model"})):
+        conf = get_conf("extractors", method.name.removesuffix("-2"))
+        conf["model"] |= {"weights": str(weights[method.name]), **options}
+        images = [prepare_image(path, conf["preprocessing"]).tensor for path in photos.paths]
+        with torch.no_grad():
+            data = {"image": torch.cat(images), "name": list(photos.names)}
+            expected = load_model("extractors", conf)(data)["global_descriptor"].numpy()
+        np.testing.assert_allclose(method.describe(photos), expected, atol=1e-5)
+    assert random.describe(photos).shape == (2, 512)
+    assert random.weights == "random"
+    with pytest.raises(MissingInputError):
+        load(["crossvit-student"], {"crossvit-student": tmp_path / "absent.safetensors"})
+    with pytest.raises(InputError):  # a teacher's weights for the student
+        load(["crossvit-student"], {"crossvit-student": weights["crossvit-teacher"]})
