@@ -27,5 +27,5 @@ class RetrievalOptions(Options):
     views: int = 140
     models: Mapping[str, Path] = field(default_factory=dict)
     ks: Sequence[int] = (1, 5, 10, 20)
-    features: str = "sift"
+    features: str = "sift-colmap"
     matcher: str = "NN-ratio"
