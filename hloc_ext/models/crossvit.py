@@ -97,14 +97,14 @@ class CrossViT(nn.Module):
     def embed(self, small: Tensor, large: Tensor, turns: Tensor | None = None) -> Tensor:
         """Tokens of branches S and L, B×N×C, through the stages and the heads to B×D of unit length.
 
-        `turns` rotates the queries and keys of branch L. The heads run in single precision always: the eight
+        `turns` rotates the queries and keys of branch L. The heads run in the precision of the weights: the eight
         bits of bfloat16 would show in the distances of near neighbours.
         """
         for stage in self.backbone.blocks:
             small, large = _stage(stage, small, large, turns)
         with torch.autocast(small.device.type, enabled=False):
             heads = zip((small, large), self.backbone.norm, self.backbone.head, strict=True)
-            outputs = [head(norm(tokens[:, 0].float())) for tokens, norm, head in heads]
+            outputs = [head(norm(tokens[:, 0].to(norm.weight))) for tokens, norm, head in heads]
             return F.normalize(torch.stack(outputs).mean(0), dim=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from hloc_ext.models.crossvit import (
     load_imagenet,
 )
 from tests.models.test_spatial_encoding import spatial_tokens
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is not installed")
 
 IMAGENET_CLASSES = 1000
 
