@@ -97,8 +97,8 @@ class CrossViT(nn.Module):
     def embed(self, small: Tensor, large: Tensor, turns: Tensor | None = None) -> Tensor:
         """Tokens of branches S and L, B×N×C, through the stages and the heads to B×D of unit length.
 
-        `turns` rotates the queries and keys of branch L. The heads run in the precision of the weights: the eight
-        bits of bfloat16 would show in the distances of near neighbours.
+        `turns` rotates the queries and keys of branch L. The heads run in the precision of the weights: the
+        eight bits of bfloat16 would show in the distances of near neighbours.
         """
         for stage in self.backbone.blocks:
             small, large = _stage(stage, small, large, turns)
