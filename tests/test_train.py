@@ -71,6 +71,15 @@ def test_command_line_trains(path, monkeypatch, capsys):
     assert build_parser().parse_args([str(path)]).overrides == []
 
 
+def test_each_recipe_is_trained_by_its_module(tmp_path, monkeypatch):
+    path = tmp_path / "recipe.yaml"
+    for name in RECIPES:
+        path.write_text(f"recipe: {name}\noutput: {name}\n")
+        monkeypatch.setattr(f"hloc_ext.training.{name}.train", lambda recipe: Path(recipe.output))
+        assert train.main(path) == Path(name)
+    assert set(RECIPES) == {"crossvit", "kd_mamba"}
+
+
 @pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_of_the_repository_can_be_read(recipe):
     assert load_recipe(recipe)[0] in RECIPES
