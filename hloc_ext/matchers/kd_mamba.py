@@ -79,14 +79,12 @@ class KDMambaMatcher(BaseModel):
             raise InputError(f"KD-Mamba's option scales={conf['scales']!r} must hold positive factors.")
         self.net = load_weights(conf["weights"])
         self.cache = FeatureCache(self.net.encode, conf["cache_bytes"])
-        self.poses = [
-            (k * 360 / conf["rotations"], scale) for scale in conf["scales"] for k in range(conf["rotations"])
-        ]
+        self.headings = [k * 360 / conf["rotations"] for k in range(conf["rotations"])]
 
     @torch.no_grad()
     def _forward(self, data: dict[str, Any]) -> dict[str, Any]:
         first, second = (self._view(data, index) for index in (0, 1))
-        if self.poses == [(0, 1)]:
+        if self.headings == [0] and tuple(self.conf["scales"]) == (1,):
             output = self._match(first, second)
         else:  # every pair has its own heading
             pairs = zip(first.split(), second.split(), strict=True)
@@ -126,8 +124,13 @@ class KDMambaMatcher(BaseModel):
         turned, still = (first, second) if turns_first else (second, first)
         longest = max(*turned.image.shape[2:], *still.image.shape[2:])
         factor = min(1.0, self.conf["choice_size"] / longest)
-        candidates = [turned.resized(factor * scale).turned(angle) for angle, scale in self.poses]
-        angle, scale = self.poses[int(self._fit(still.resized(factor), candidates).argmax())]
+        still_reduced = still.resized(factor)
+        fits = []
+        for scale in self.conf["scales"]:
+            reduced = turned.resized(factor * scale)
+            fits.append(self._fit(still_reduced, [reduced.turned(angle) for angle in self.headings]))
+        number, heading = divmod(int(torch.cat(fits).argmax()), len(self.headings))
+        scale, angle = self.conf["scales"][number], self.headings[heading]
         posed = turned.resized(scale).turned(angle)
         return (posed, still) if turns_first else (still, posed)
 

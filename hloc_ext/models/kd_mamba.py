@@ -159,17 +159,17 @@ def orientation(image: Tensor, mask: Tensor | None) -> Tensor:
         mask: B×1×H×W bool, or None.
 
     Returns:
-        B×2×H×W: (cos 2θ, sin 2θ), times the root of the gradient's length relative to the image's mean one.
+        B×2×H×W: (cos 2θ, sin 2θ), times the root of the gradient's length relative to the image's mean one; 0
+        where a neighbour does not exist, so that the border of a picture is no edge.
     """
     sobel = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
     gradient = F.conv2d(image, torch.stack([sobel, sobel.T]).unsqueeze(1), padding=1)
-    x, y = masked(gradient, mask).float().unbind(1)
+    exists = torch.ones_like(image) if mask is None else mask.to(image.dtype)
+    inner = (F.avg_pool2d(exists, 3, 1, 1) > 0.999).float()
+    x, y = (gradient.float() * inner).unbind(1)
+    inner = inner.squeeze(1)
     length = (x.square() + y.square() + 1e-8).sqrt()
-    if mask is None:
-        mean = length.mean((1, 2), keepdim=True)
-    else:
-        exists = mask.squeeze(1)
-        mean = (length * exists).sum((1, 2), keepdim=True) / exists.sum((1, 2), keepdim=True).clamp_min(1)
+    mean = (length * inner).sum((1, 2), keepdim=True) / inner.sum((1, 2), keepdim=True).clamp_min(1)
     divisor = length * (length * (mean + 1e-3)).sqrt()
     return torch.stack([x.square() - y.square(), 2 * x * y], 1) / divisor.unsqueeze(1)
 
