@@ -70,11 +70,17 @@ class DistillationConfig:
 
 @dataclass
 class KDMambaRecipe:
-    """The recipe: `model` is small, nano or teacher; `initialize` names weights to start from."""
+    """What is trained, on what, and how.
+
+    `model` is teacher or a name of ``KDMAMBA_CONFIGS``. `initialize` names weights to go on with, whatever
+    `model` says; `warm_start` names weights of another configuration, of which `model` takes over the tensors
+    of equal name and shape.
+    """
 
     output: str = "outputs/train/kd_mamba"
     model: str = "small"
     initialize: str = ""
+    warm_start: str = ""
     data: MatchingDataConfig = field(default_factory=MatchingDataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
@@ -232,11 +238,15 @@ def build_model(recipe: KDMambaRecipe) -> KDMamba:
     torch.manual_seed(recipe.trainer.seed)
     if recipe.initialize:
         return load_weights(recipe.initialize)
-    if recipe.model == "teacher":
-        return AttentionTeacher()
-    if recipe.model not in KDMAMBA_CONFIGS:
+    if recipe.model != "teacher" and recipe.model not in KDMAMBA_CONFIGS:
         raise InputError(f"model={recipe.model}: expected teacher or one of {sorted(KDMAMBA_CONFIGS)}.")
-    return KDMamba(KDMAMBA_CONFIGS[recipe.model])
+    model = AttentionTeacher() if recipe.model == "teacher" else KDMamba(KDMAMBA_CONFIGS[recipe.model])
+    if recipe.warm_start:
+        state = model.state_dict()
+        known = load_weights(recipe.warm_start).state_dict()
+        state |= {key: known[key] for key in state if key in known and known[key].shape == state[key].shape}
+        model.load_state_dict(state)
+    return model
 
 
 def train(recipe: KDMambaRecipe) -> Path:
@@ -302,6 +312,7 @@ def _about(recipe: KDMambaRecipe, seconds: float) -> dict[str, str]:
     for source in values["data"]["sources"]:
         source["folders"] = [Path(folder).name for folder in source["folders"]]
     values["initialize"] = Path(recipe.initialize).name
+    values["warm_start"] = Path(recipe.warm_start).name
     values["distillation"]["teacher"] = Path(recipe.distillation.teacher).name
     del values["output"], values["data"]["root"]
     return {"recipe": json.dumps(values), "seconds": f"{seconds:.0f}"}

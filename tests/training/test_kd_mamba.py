@@ -16,6 +16,7 @@ from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.matchers.kd_mamba import load_weights, save_weights
 from hloc_ext.models.attention_teacher import AttentionTeacher
 from hloc_ext.models.dual_softmax import Matches
+from hloc_ext.models.kd_mamba import KDMAMBA_CONFIGS, KDMamba
 from hloc_ext.training import calibration, kd_mamba
 from hloc_ext.training.kd_mamba import (
     DistillationConfig,
@@ -279,7 +280,13 @@ def test_build_model(recipe, tmp_path):
     assert not torch.equal(first.coarse.weight, other.coarse.weight)
     save_weights(tiny_network(), tmp_path / "tiny.safetensors")
     assert build_model(replace(recipe, initialize=str(tmp_path / "tiny.safetensors"))).config == TINY
-    with pytest.raises(InputError, match=r"model=huge.*teacher.*nano.*small"):
+    small = KDMamba(KDMAMBA_CONFIGS["small"])
+    save_weights(small, tmp_path / "small.safetensors")
+    aerial = build_model(replace(recipe, model="aerial", warm_start=str(tmp_path / "small.safetensors")))
+    taken, known = aerial.state_dict(), small.state_dict()
+    differ = [key for key in known if not torch.equal(taken[key], known[key])]
+    assert differ == ["encoder.to_half.0.0.weight"]
+    with pytest.raises(InputError, match=r"model=huge.*teacher.*aerial.*nano.*small"):
         build_model(replace(recipe, model="huge"))
 
 
