@@ -143,10 +143,19 @@ dense_matchers: Confs = {
         "max_error": 1,
         "cell_size": 1,
     },
-    # Aerial images and maps of any heading.
+    # Aerial images and maps of any heading, at half to double the scale of each other.
     "kd-mamba-rot": {
         "output": "matches-kd-mamba-rot",
-        "model": {"name": "kd_mamba", "weights": "kd_mamba_small", "moves": "image0", "rotations": 8},
+        "model": {
+            "name": "kd_mamba",
+            "weights": "kd_mamba_aerial",
+            "moves": "image0",
+            "match_threshold": 0.05,
+            "rotations": 8,
+            "scales": (0.6, 1.0, 1.6),
+            "choice_size": 224,
+            "tries": 3,
+        },
         "preprocessing": {"grayscale": True, "resize_max": 1024, "dfactor": 1},
         "max_error": 1,
         "cell_size": 1,

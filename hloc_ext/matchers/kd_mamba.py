@@ -44,10 +44,12 @@ class KDMambaMatcher(BaseModel):
             by half of the way each. HLOC's dense matching wants ``image0``: image 1 then has the same
             keypoints in all pairs.
         ``rotations``: number of headings that are tried, k·360°/rotations; 1 where images are upright. The
-            best one is chosen at reduced resolution. The image that is turned is image 1, or image 0 where
-            that one moves, which leaves the keypoints of image 1 in their place.
+            image that is turned is image 1, or image 0 where that one moves, which leaves the keypoints of
+            image 1 in their place.
         ``scales``: factors of the turned image that are tried with each heading.
-        ``choice_size``: longest side of the images when heading and scale are chosen, pixels.
+        ``choice_size``: headings and scales are compared with images whose longest side is so many pixels.
+        ``tries``: so many of the best are matched at full resolution; the one with the largest sum of scores
+            counts.
         ``resize_max``: images with a longer side are reduced to it, which bounds time and memory; pixels, or
             None.
         ``cache_bytes``: memory for features of images that are matched again.
@@ -65,6 +67,7 @@ class KDMambaMatcher(BaseModel):
         "rotations": 1,
         "scales": (1.0,),
         "choice_size": 320,
+        "tries": 1,
         "resize_max": 2048,
         "cache_bytes": 2**28,
     }
@@ -75,6 +78,8 @@ class KDMambaMatcher(BaseModel):
             raise InputError(f"KD-Mamba's option moves={conf['moves']!r} must be one of {MOVES}.")
         if conf["rotations"] not in (1, 4, 8):
             raise InputError(f"KD-Mamba's option rotations={conf['rotations']!r} must be 1, 4 or 8.")
+        if conf["tries"] < 1:
+            raise InputError(f"KD-Mamba's option tries={conf['tries']!r} must be 1 or more.")
         if not conf["scales"] or min(conf["scales"]) <= 0:
             raise InputError(f"KD-Mamba's option scales={conf['scales']!r} must hold positive factors.")
         self.net = load_weights(conf["weights"])
@@ -88,7 +93,7 @@ class KDMambaMatcher(BaseModel):
             output = self._match(first, second)
         else:  # every pair has its own heading
             pairs = zip(first.split(), second.split(), strict=True)
-            outputs = [self._match(*self._posed(*pair)) for pair in pairs]
+            outputs = [self._match_best(self._posed(*pair)) for pair in pairs]
             for number, matches in enumerate(outputs):
                 matches["batch_indexes"] += number
             output = {key: torch.cat([matches[key] for matches in outputs]) for key in outputs[0]}
@@ -118,21 +123,27 @@ class KDMambaMatcher(BaseModel):
         output["keypoints1"] = second.restore(output["keypoints1"])
         return output
 
-    def _posed(self, first: ImageView, second: ImageView) -> tuple[ImageView, ImageView]:
-        """Turn and scale one of the images as fits the other best."""
+    def _match_best(self, candidates: Sequence[tuple[ImageView, ImageView]]) -> dict[str, Tensor]:
+        """Matches of the candidate with the largest sum of scores."""
+        outputs = [self._match(*views) for views in candidates]
+        return max(outputs, key=lambda output: float(output["scores"].sum()))
+
+    def _posed(self, first: ImageView, second: ImageView) -> list[tuple[ImageView, ImageView]]:
+        """Views with one of the images turned and scaled as fits the other best, the best ones first."""
         turns_first = self.conf["moves"] == "image0"
         turned, still = (first, second) if turns_first else (second, first)
         longest = max(*turned.image.shape[2:], *still.image.shape[2:])
         factor = min(1.0, self.conf["choice_size"] / longest)
-        still_reduced = still.resized(factor)
         fits = []
-        for scale in self.conf["scales"]:
-            reduced = turned.resized(factor * scale)
-            fits.append(self._fit(still_reduced, [reduced.turned(angle) for angle in self.headings]))
-        number, heading = divmod(int(torch.cat(fits).argmax()), len(self.headings))
-        scale, angle = self.conf["scales"][number], self.headings[heading]
-        posed = turned.resized(scale).turned(angle)
-        return (posed, still) if turns_first else (still, posed)
+        for scale in self.conf["scales"]:  # enlarging one image or reducing the other is the same
+            reduced, other = turned.resized(factor * min(1, scale)), still.resized(factor * min(1, 1 / scale))
+            fits.append(self._fit(other, [reduced.turned(angle) for angle in self.headings]))
+        posed = []
+        for index in torch.cat(fits).topk(min(self.conf["tries"], len(fits) * len(self.headings))).indices:
+            number, heading = divmod(int(index), len(self.headings))
+            view = turned.resized(self.conf["scales"][number]).turned(self.headings[heading])
+            posed.append((view, still) if turns_first else (still, view))
+        return posed
 
     def _fit(self, still: ImageView, candidates: Sequence[ImageView]) -> Tensor:
         """Sum of the probabilities of the coarse matches of an image with each candidate, in one batch."""

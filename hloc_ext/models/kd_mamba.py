@@ -162,10 +162,12 @@ def orientation(image: Tensor, mask: Tensor | None) -> Tensor:
         B×2×H×W: (cos 2θ, sin 2θ), times the root of the gradient's length relative to the image's mean one; 0
         where a neighbour does not exist, so that the border of a picture is no edge.
     """
-    sobel = image.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 8
-    gradient = F.conv2d(image, torch.stack([sobel, sobel.T]).unsqueeze(1), padding=1)
+    smooth = image.new_tensor([1, 4, 6, 4, 1]) / 16
+    derive = image.new_tensor([-1, -2, 0, 2, 1]) / 8
+    kernels = torch.stack([torch.outer(smooth, derive), torch.outer(derive, smooth)])
+    gradient = F.conv2d(image, kernels.unsqueeze(1), padding=2)
     exists = torch.ones_like(image) if mask is None else mask.to(image.dtype)
-    inner = (F.avg_pool2d(exists, 3, 1, 1) > 0.999).float()
+    inner = (F.avg_pool2d(exists, 5, 1, 2) > 0.999).float()
     x, y = (gradient.float() * inner).unbind(1)
     inner = inner.squeeze(1)
     length = (x.square() + y.square() + 1e-8).sqrt()

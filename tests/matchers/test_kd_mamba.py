@@ -191,6 +191,19 @@ def test_oblique_heading_is_found(weights):
         assert fits.argmax() == k
 
 
+def test_full_resolution_decides_among_the_tries(weights, monkeypatch):
+    image = texture(0, 96, 128)
+    turned = ImageView(image).turned(90).image
+    right = match(weights, image, turned, rotations=4)
+    for tries, is_right in ((1, False), (2, True)):
+        model = matcher(weights, rotations=4, tries=tries)
+        # At reduced resolution a wrong heading looks best, and the right one (270 degrees) second.
+        monkeypatch.setattr(model, "_fit", lambda still, views: torch.tensor([3.0, 0.0, 0.0, 2.0]))
+        output = model({"image0": image, "image1": turned})
+        same = len(output["scores"]) == len(right["scores"])
+        assert (same and torch.equal(output["keypoints1"], right["keypoints1"])) == is_right
+
+
 def test_scale_is_found_with_the_heading(weights):
     image = texture(0, 96, 128)
     large = torch.nn.functional.interpolate(image, scale_factor=2, mode="bilinear").rot90(1, (2, 3))
@@ -202,7 +215,9 @@ def test_scale_is_found_with_the_heading(weights):
     assert error.median() < 6  # pixels of the doubled image, of which a cell has 16
 
 
-@pytest.mark.parametrize("option", [{"rotations": 3}, {"moves": "none"}, {"scales": ()}, {"scales": (0.0,)}])
+@pytest.mark.parametrize(
+    "option", [{"rotations": 3}, {"moves": "none"}, {"scales": ()}, {"scales": (0.0,)}, {"tries": 0}]
+)
 def test_unknown_values_of_options_are_refused(weights, option):
     with pytest.raises(InputError, match=next(iter(option))):
         matcher(weights, **option)
