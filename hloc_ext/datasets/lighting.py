@@ -18,7 +18,7 @@ Range = tuple[float, float]
 def shade(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
     """Smoothly uneven light; `strength` is the standard deviation of its logarithm."""
     field = smooth_field(picture.shape, rng, int(rng.integers(2, 6)))
-    light = np.asarray(cv2.exp(np.float32(strength) * field))
+    light = np.asarray(cv2.exp(np.float32(strength) * field), np.float32)
     return np.minimum(picture * for_each_color(light, picture), np.float32(1))
 
 

@@ -394,4 +394,4 @@ def compress(picture: Pixels, quality: int) -> Pixels:
         _, data = cv2.imencode(".jpg", picture, parameters)
         return np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), np.uint8)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), parameters)
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])

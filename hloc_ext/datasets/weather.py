@@ -39,7 +39,7 @@ def add_fog(picture: Grey, rng: np.random.Generator, strength: float) -> Grey:
     far = np.linspace(1.6, 0.4, height, dtype=np.float32)[:, None]
     depth = far + np.float32(0.25) * smooth_field(picture.shape, rng, 4)
     density = -np.log(max(1 - strength, 0.05))
-    seen = np.asarray(cv2.exp(np.float32(-density) * np.maximum(depth, 0)))
+    seen = np.asarray(cv2.exp(np.float32(-density) * np.maximum(depth, 0)), np.float32)
     air = np.float32(rng.uniform(0.55, 0.95))
     return air + for_each_color(seen, picture) * (picture - air)
 

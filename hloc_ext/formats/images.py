@@ -108,7 +108,7 @@ def _reduction(data: np.ndarray, least_side: int) -> int:
     from PIL import Image
 
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data.tobytes())) as image:
             shorter = min(image.size)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return 1
