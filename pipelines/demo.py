@@ -57,6 +57,7 @@ class Method:
         features, matcher, retrieval: names of configurations; a semi-dense matcher needs no features.
         weights: files of public weights that they need, keys of :data:`hloc_ext.pretrained.WEIGHTS`.
         max_keypoints: of each image; None: as many as the configuration of the features says.
+        needs_gpu: takes many minutes on a CPU.
     """
 
     features: str
@@ -64,6 +65,7 @@ class Method:
     retrieval: str = DEFAULT_RETRIEVAL
     weights: tuple[str, ...] = ()
     max_keypoints: int | None = None
+    needs_gpu: bool = False
 
     @property
     def label(self) -> str:
@@ -88,7 +90,7 @@ class Method:
         missing = [name for name in self.weights if not checkpoint_path(WEIGHTS[name]).exists()]
         if missing:
             return f"no weights on this machine ({', '.join(missing)})"
-        if self.weights and not torch.cuda.is_available():
+        if self.needs_gpu and not torch.cuda.is_available():
             return "takes long without a GPU; run it with pipelines.aachen"
         return ""
 
@@ -100,11 +102,12 @@ METHODS = (
     Method("sift", "NN-ratio", "vlad-rootsift-fit"),
     # Matching all of its keypoints takes minutes.
     Method("sift-colmap", "NN-ratio", max_keypoints=2000),
-    Method("disk", "NN-mutual", weights=("disk-depth",)),
-    Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk")),
-    Method("aliked-n16", "aliked+lightglue", weights=("aliked-n16", "lightglue-aliked")),
-    Method("xfeat", "NN-mutual", weights=("xfeat",)),
-    Method("", "loftr", weights=("loftr-outdoor",)),
+    Method("", "kd-mamba", needs_gpu=True),
+    Method("disk", "NN-mutual", weights=("disk-depth",), needs_gpu=True),
+    Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk"), needs_gpu=True),
+    Method("aliked-n16", "aliked+lightglue", weights=("aliked-n16", "lightglue-aliked"), needs_gpu=True),
+    Method("xfeat", "NN-mutual", weights=("xfeat",), needs_gpu=True),
+    Method("", "loftr", weights=("loftr-outdoor",), needs_gpu=True),
 )
 
 

@@ -22,7 +22,7 @@ from tests.pipelines.conftest import Page
 METHODS = (
     demo.Method("sift", "NN-ratio"),
     demo.Method("sift", "NN-mutual"),
-    demo.Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk")),
+    demo.Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk"), needs_gpu=True),
 )
 PICTURES = ("overview.png", "photos.png", "matches_day.png", "matches_night.png", "errors.png")
 
