@@ -22,7 +22,7 @@ from .errors import CorruptFileError, InputError, MissingInputError
 from .formats.h5 import H5Writer, record_key
 from .formats.images import exif_orientation, list_images, prefetch, read_image, resize_image
 from .formats.lists import read_image_list
-from .host import get_conf, load_model
+from .host import get_conf, load_model, set_options
 
 logger = logging.getLogger(__name__)
 
@@ -384,7 +384,7 @@ def cli(argv: list[str] | None = None) -> None:
     """Run the stage from the command line."""
     args = vars(build_parser().parse_args(argv))
     conf = get_conf("extractors", args.pop("conf"))
-    conf["model"] |= dict(args.pop("option"))
+    set_options("extractors", conf, dict(args.pop("option")))
     main(conf, **args)
 
 

@@ -386,6 +386,20 @@ def load_model(kind: str, conf: str | Mapping[str, Any]) -> nn.Module:
         ) from error
 
 
+def set_options(kind: str, conf: Conf, options: Mapping[str, Any]) -> None:
+    """Set options of a conf's model.
+
+    Raises:
+        InputError: the model is ours and has no such option. (:func:`load_model` would look for a host's.)
+    """
+    package, name = KINDS[kind].package, conf["model"]["name"]
+    if "host" not in conf and _host_of_model(package, conf["model"]) is None:
+        known = _our_class(package, name).default_conf.keys()
+        if unknown := options.keys() - known:
+            raise InputError(f"Model '{name}' has no option {sorted(unknown)}; it has {sorted(known)}.")
+    conf["model"] |= options
+
+
 def _host_of_model(package: str, options: Mapping[str, Any]) -> str | None:
     """Host whose model fits the options better than ours, or None for our own."""
     name = options["name"]
