@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: Keypoints of image 0 and of image 1, M×2 (pixels, top-left centre (0, 0)), and M scores.
 Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
 Match = Callable[[np.ndarray, np.ndarray], Matches]
+
+
+#: A method of any benchmark.
+Loaded = TypeVar("Loaded")
 
 
 class UnavailableError(HlocExtError):
@@ -127,11 +131,25 @@ NAMES = (*METHODS, *KD_MAMBA)
 def load(
     names: Sequence[str], weights: Mapping[str, Path] | None = None
 ) -> tuple[list[Method], dict[str, str]]:
+    """Load methods of :data:`NAMES`, or keys of `weights`; see :func:`load_methods`."""
+    return load_methods(names, weights or {}, METHODS, KD_MAMBA, _load_kd_mamba)
+
+
+def load_methods(
+    names: Sequence[str],
+    weights: Mapping[str, Path],
+    loaders: Mapping[str, Callable[[], Loaded]],
+    trained: tuple[str, ...],
+    load_trained: Callable[[str, Path | None], Loaded],
+) -> tuple[list[Loaded], dict[str, str]]:
     """Load methods.
 
     Args:
-        names: of :data:`NAMES`, or keys of `weights`.
-        weights: file of weights by name of a method: one of :data:`KD_MAMBA`, or such a name and a suffix.
+        names: of `loaders` or `trained`, or keys of `weights`.
+        weights: file of weights by name of a method: one of `trained`, or such a name and a suffix.
+        loaders: by name; one raises :class:`UnavailableError` where its method cannot run.
+        trained: names of the methods with weights of ours.
+        load_trained: loads one of them, with a file of weights or those of the package.
 
     Returns:
         The methods that run here, in the order asked for, and why the others do not, by name.
@@ -139,15 +157,15 @@ def load(
     Raises:
         InputError: unknown name.
     """
-    weights = weights or {}
-    wrong = [name for name in names if name not in NAMES and name not in weights]
-    wrong += [name for name in weights if not name.startswith(KD_MAMBA)]
+    known = (*loaders, *trained)
+    wrong = [name for name in names if name not in known and name not in weights]
+    wrong += [name for name in weights if not name.startswith(trained)]
     if wrong:
-        raise InputError(f"No method {wrong}: choose from {NAMES}; weights are for {KD_MAMBA}.")
+        raise InputError(f"No method {wrong}: choose from {known}; weights are for {trained}.")
     methods, unavailable = [], {}
     for name in names:
         try:
-            methods.append(METHODS[name]() if name in METHODS else _load_kd_mamba(name, weights.get(name)))
+            methods.append(loaders[name]() if name in loaders else load_trained(name, weights.get(name)))
         except UnavailableError as error:
             unavailable[name] = str(error)
     return methods, unavailable

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from benchmarks.matchers.methods import UnavailableError
 from hloc_ext import confs
-from hloc_ext.datasets.sfm_scene import SfmScene, published_tokens
 from hloc_ext.errors import HlocExtError, InputError
 from hloc_ext.extract_features import prepare_image
 from hloc_ext.extractors.crossvit import STUDENT, TEACHER, load_network, standardise, to_square
+from hloc_ext.extractors.crossvit_teacher import spatial_inputs
 from hloc_ext.host import get_conf, load_model
 from hloc_ext.models.crossvit import CrossViT, CrossViTRetrieval, CrossViTTeacher
 
-from .methods import Descriptors, Method, Photos, UnavailableError
+from .methods import Descriptors, Method, Photos
 
 #: Images in the network at once.
 BATCH = 16
@@ -130,17 +130,9 @@ def _describe(network: CrossViT, photos: Photos, rows: Sequence[int]) -> Descrip
     if isinstance(network, CrossViTTeacher):
         if photos.scene is None:
             raise InputError("The teacher needs a model with the poses of all images.")
-        inputs += _tokens(photos.scene, [photos.names[row] for row in rows], network.config.spatial)
+        images = [photos.scene.rows[photos.names[row]] for row in rows]
+        inputs += spatial_inputs(photos.scene, images, network.config.spatial)
     return network(*(tensor.to(_device()) for tensor in inputs)).float().cpu().numpy()
-
-
-def _tokens(scene: SfmScene, names: Sequence[str], spatial: str | None) -> list[Tensor]:
-    """Spatial tokens of images, B×197×… each."""
-    rows = [scene.rows[name] for name in names]
-    if spatial == "published":
-        return [torch.from_numpy(np.stack([published_tokens(scene, row) for row in rows]))]
-    tokens = [scene.tokens(row) for row in rows]
-    return [torch.from_numpy(np.stack(values)) for values in zip(*tokens, strict=True)]
 
 
 def _device() -> torch.device:

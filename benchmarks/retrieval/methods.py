@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.matchers.methods import UnavailableError
+from benchmarks.matchers.methods import load_methods
 from hloc_ext.datasets.sfm_scene import SfmScene
-from hloc_ext.errors import InputError
 from hloc_ext.formats.images import read_image
 
 if TYPE_CHECKING:
@@ -121,30 +120,8 @@ NAMES = (*METHODS, *CROSSVIT)
 def load(
     names: Sequence[str], weights: Mapping[str, Path] | None = None
 ) -> tuple[list[Method], dict[str, str]]:
-    """Load methods.
-
-    Args:
-        names: of :data:`NAMES`, or keys of `weights`.
-        weights: file of weights by name of a method: one of :data:`CROSSVIT`, or such a name and a suffix.
-
-    Returns:
-        The methods that run here, in the order asked for, and why the others do not, by name.
-
-    Raises:
-        InputError: unknown name.
-    """
-    weights = weights or {}
-    wrong = [name for name in names if name not in NAMES and name not in weights]
-    wrong += [name for name in weights if not name.startswith(CROSSVIT)]
-    if wrong:
-        raise InputError(f"No method {wrong}: choose from {NAMES}; weights are for {CROSSVIT}.")
-    methods, unavailable = [], {}
-    for name in names:
-        try:
-            methods.append(METHODS[name]() if name in METHODS else _load_crossvit(name, weights.get(name)))
-        except UnavailableError as error:
-            unavailable[name] = str(error)
-    return methods, unavailable
+    """Load methods of :data:`NAMES`, or keys of `weights`, as the benchmark of matchers does."""
+    return load_methods(names, weights or {}, METHODS, CROSSVIT, _load_crossvit)
 
 
 def _load_crossvit(name: str, weights: Path | None) -> Method:
