@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
@@ -99,6 +100,51 @@ class Table:
 
 
 @dataclass
+class Card:
+    """A figure of the summary at the top.
+
+    Attributes:
+        label: what it is.
+        value: with its unit.
+        detail: below it, in small print.
+    """
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass
+class Chart:
+    """Charts side by side, in a section of their own.
+
+    Attributes:
+        title: heading.
+        figures: plotly figures (``data`` and ``layout``) by what they show, for those who cannot see them.
+        note: below the heading.
+    """
+
+    title: str
+    figures: Mapping[str, Mapping[str, Any]]
+    note: str = ""
+
+
+@dataclass
+class PictureGroup:
+    """Pictures below each other in one section.
+
+    Attributes:
+        title: heading of the section.
+        pictures: each with its title and note as its caption.
+        note: below the heading.
+    """
+
+    title: str
+    pictures: Sequence[Picture]
+    note: str = ""
+
+
+@dataclass
 class ReportData:
     """Everything that a report shows; what is empty or None is left out.
 
@@ -114,6 +160,9 @@ class ReportData:
         unit: of length in the map, for instance ``m``.
         pictures: further pictures, above all else.
         tables: further tables, below the errors.
+        cards: further figures of the summary.
+        charts: further charts, above the tables.
+        groups: further groups of pictures, below the tables.
     """
 
     title: str
@@ -127,6 +176,9 @@ class ReportData:
     unit: str = "units"
     pictures: list[Picture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    groups: list[PictureGroup] = field(default_factory=list)
 
 
 def pick_queries(results: list[QueryResult], evaluation: Evaluation | None = None) -> dict[str, QueryResult]:

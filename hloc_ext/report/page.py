@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..evaluation import Evaluation
 from ..formats.atomic import write_text
 from ..formats.results import QueryResult, Status
 from .charts import recall_figure
-from .data import MatchPicture, Picture, ReportData, Scene, Table
+from .data import Chart, MatchPicture, Picture, PictureGroup, ReportData, Scene, Table
 from .match_picture import MAX_LINES, draw_matches, jpeg_data_uri, load_picture
 from .scene3d import scene_figure
 from .stages import StageRecord
@@ -96,6 +96,7 @@ def _summary(run: ReportData, scene: Scene | None) -> str:
     cards = _status_cards(run.results) if run.results else []
     cards += _scene_cards(scene) if scene else []
     groups = [cards, _evaluation_cards(run.evaluation, run.unit) if run.evaluation else []]
+    groups.append([_card(card.label, card.value, card.detail) for card in run.cards])
     return "".join(f'<div class="cards">{"".join(group)}</div>' for group in groups if group)
 
 
@@ -192,6 +193,16 @@ def _picture_section(picture: Picture) -> str:
     return _section(picture.title, image, picture.note)
 
 
+def _picture_group(group: PictureGroup) -> str:
+    figures = []
+    for picture in group.pictures:
+        caption = f"<strong>{escape(picture.title)}</strong> <span>{escape(picture.note)}</span>"
+        source = jpeg_data_uri(load_picture(picture.image))
+        image = f'<img src="{source}" alt="{escape(picture.title)}">'
+        figures.append(f'<figure class="matches"><figcaption>{caption}</figcaption>{image}</figure>')
+    return _section(group.title, "".join(figures), group.note)
+
+
 def _table_section(table: Table) -> str:
     numeric = [
         any(isinstance(row[column], float | int) for row in table.rows)
@@ -217,7 +228,7 @@ class _Figures:
     def __init__(self) -> None:
         self.scripts: list[str] = []
 
-    def add(self, figure: dict[str, Any], kind: str, label: str) -> str:
+    def add(self, figure: Mapping[str, Any], kind: str, label: str) -> str:
         """Keep a figure and return the element that it will be drawn in."""
         made = plotly.graph_objects.Figure(figure["data"], {**figure["layout"], "template": "none"})
         # `<` never occurs in JSON outside of strings; escaped, no name can end the script element.
@@ -225,6 +236,11 @@ class _Figures:
         name = f"figure-{len(self.scripts)}"
         self.scripts.append(f'<script type="application/json" id="{name}">{text}</script>')
         return f'<div class="plot {kind}" data-figure="{name}" role="img" aria-label="{escape(label)}"></div>'
+
+
+def _chart_section(chart: Chart, figures: _Figures) -> str:
+    charts = "".join(figures.add(figure, "chart", label) for label, figure in chart.figures.items())
+    return _section(chart.title, f'<div class="charts">{charts}</div>', chart.note)
 
 
 def _recall_section(evaluation: Evaluation, figures: _Figures, unit: str) -> str:
@@ -260,7 +276,9 @@ def render(run: ReportData) -> str:
         sections.append(_section("Map and poses", figures.add(figure, "scene", "3-D view"), caption))
     if run.evaluation is not None:
         sections.append(_recall_section(run.evaluation, figures, run.unit))
+    sections += [_chart_section(chart, figures) for chart in run.charts]
     sections += [_table_section(table) for table in run.tables]
+    sections += [_picture_group(group) for group in run.groups]
     if run.results:
         note = "Click a heading to sort."
         sections.append(_section("Queries", _queries(run.results, run.evaluation, run.unit), note))

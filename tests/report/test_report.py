@@ -19,8 +19,11 @@ from hloc_ext.evaluation import evaluate
 from hloc_ext.formats.colmap import registered_poses
 from hloc_ext.formats.results import QueryResult, Status
 from hloc_ext.report import (
+    Card,
+    Chart,
     MatchPicture,
     Picture,
+    PictureGroup,
     ReportData,
     Scene,
     StageRecord,
@@ -358,3 +361,20 @@ def test_further_pictures_and_tables():
     assert 'data-value="93.75"' in html and 'data-value=""' in html
     with pytest.raises(MissingInputError):
         render(ReportData("a", pictures=[Picture("x", Path("does/not/exist.png"))]))
+
+
+def test_cards_charts_and_groups_of_pictures():
+    figure = {"data": [{"type": "scatter", "x": [1, 2], "y": [3, 4]}], "layout": {}}
+    shown = Picture("query <1>", np.full((4, 6, 3), 90, np.uint8), "found at once")
+    run = ReportData(
+        "a",
+        cards=[Card("R@1", "97.5 %", "optimistic")],
+        charts=[Chart("Recall", {"share over rank": figure}, "Of all queries.")],
+        groups=[PictureGroup("Queries", [shown, shown], "Best first.")],
+    )
+    html = render(run)
+    outline, text = parse(html)
+    assert "R@1 97.5 % optimistic" in text and "Recall Of all queries." in text
+    assert "Queries Best first. query <1> found at once query <1> found at once" in text
+    assert outline.addresses == [jpeg_data_uri(shown.image)] * 2
+    assert 'aria-label="share over rank"' in html and html.count('class="plot chart"') == 1
