@@ -5,10 +5,10 @@
     ANU_data_small/satview_polish/{panoId}_satView_polish.jpg tile, 1200 x 1200, zoom level 20
     ANU_data_test/streetview, satview_polish      the same of the test set
 
-SSA names the folders ``CVACT_new`` and ``CVACT``. ``ACT_data.mat`` holds ``panoIds`` (N names), ``utm`` (N x 2
-easting and northing, metres, zone 55 south) and the structs ``trainSet``, ``valSet`` and ``valSetAll``, each
-with indices into panoIds of which the first is 1. The split ``val_official`` is ``valSet``, which is a part of
-``valSetAll``, the split ``test``.
+SSA names the folders ``CVACT_new`` and ``CVACT``. ``ACT_data.mat`` holds ``panoIds`` (N names), ``utm`` (N x
+2 easting and northing, metres, zone 55 south) and the structs ``trainSet``, ``valSet`` and ``valSetAll``,
+each with indices into panoIds of which the first is 1. The split ``val_official`` is ``valSet``, which is a
+part of ``valSetAll``, the split ``test``.
 """
 
 from __future__ import annotations

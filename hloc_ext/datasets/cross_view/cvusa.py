@@ -82,8 +82,8 @@ def _places(root: Path, ids: list[int]) -> Floats:
     table = np.array([numbers(row[:4], found[0], line) for line, row in enumerate(rows, 1)])
     if max(ids) > len(table) or min(ids) < 1:
         raise InputError(
-            f"{found[0]} has {len(table)} lines, and a list names image {max(ids)}: line N belongs to image N,"
-            " the first is 1. Complete it, or remove it."
+            f"{found[0]} has {len(table)} lines, and a list names image {max(ids)}: line N belongs to image"
+            " N, the first is 1. Complete it, or remove it."
         )
     places = table[np.array(ids) - 1]
     check_latlon(places.reshape(-1, 2))

@@ -46,7 +46,7 @@ class Listing:
     groups: Indices = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __post_init__(self) -> None:
-        """Whole panoramas with north in the centre, at the centres of their tiles, where not said otherwise."""
+        """Where not said otherwise: whole panoramas, north in the centre, taken at the centres of tiles."""
         count = len(self.grounds)
         for name, default in (
             ("semi_positives", np.empty((count, 0), np.int64)),

@@ -59,8 +59,8 @@ def hold_out(
         held[rows], stays[rows] = max(options, key=lambda option: int(option[1].sum()))
     if not held.any() or not stays.any():
         raise InputError(
-            f"{len(tiles)} training pairs are too few, or too close to each other, to hold {share:.0%} of them"
-            " out for validation: use a larger data set, or train with all pairs (val_share=0)."
+            f"{len(tiles)} training pairs are too few, or too close to each other, to hold {share:.0%} of"
+            " them out for validation: use a larger data set, or train with all pairs (val_share=0)."
         )
     return held, stays
 
