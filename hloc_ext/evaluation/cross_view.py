@@ -109,7 +109,8 @@ def rank_references(
     tie whatever the order of a matrix product's sums.
 
     Args:
-        queries: (Q, D) float32, unit length.
+        queries: (Q, D) float32, unit length; or (Q, T, D), descriptors of each picture for T possible
+            headings, of which the one most similar to a tile counts for that tile.
         references: (R, D) float32, unit length.
         positives: (Q,) or (Q, P) true tiles of each query, −1 for none; each query needs one.
         ignored: (Q, S) tiles that are neither right nor wrong, −1 for none; a true tile is never ignored.
@@ -118,10 +119,10 @@ def rank_references(
     Raises:
         InputError: descriptors or indices that do not fit each other, or are not finite.
     """
-    queries, references = _descriptors(queries, "query"), _descriptors(references, "tile")
-    if queries.shape[1] != references.shape[1]:
+    queries, references = _descriptors(queries, "query", (2, 3)), _descriptors(references, "tile", (2,))
+    if queries.shape[-1] != references.shape[1]:
         raise InputError(
-            f"Descriptors of {queries.shape[1]} and of {references.shape[1]} numbers cannot be compared:"
+            f"Descriptors of {queries.shape[-1]} and of {references.shape[1]} numbers cannot be compared:"
             " describe panoramas and tiles by networks that were trained together."
         )
     truth = _indices(positives, len(queries), len(references), "true")
@@ -130,9 +131,10 @@ def rank_references(
     no_indices = np.full((len(queries), 0), -1)
     neutral = _indices(no_indices if ignored is None else ignored, len(queries), len(references), "ignored")
     unique, group = _unique_rows(references)
+    turns = queries.shape[1] if queries.ndim == 3 else 1
     blocks = [
         _rank_block(queries[rows], references[unique], group, truth[rows], neutral[rows], tolerance)
-        for rows in _blocks(len(queries), max(1, _BLOCK_ELEMENTS // len(references)))
+        for rows in _blocks(len(queries), max(1, _BLOCK_ELEMENTS // (turns * len(references))))
     ]
     greater, tied, tied_true, similarity, best = (
         np.concatenate([block[i] for block in blocks]) for i in range(5)
@@ -145,7 +147,8 @@ def _rank_block(
 ) -> tuple[Array, ...]:
     """Fields of :class:`Ranks` for some queries; `references` are the U different ones, `group` (R,) in U."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    product = torch.from_numpy(queries).to(device) @ torch.from_numpy(references).to(device).T
+    turned = torch.from_numpy(queries).to(device).reshape(len(queries), -1, queries.shape[-1])
+    product = (turned @ torch.from_numpy(references).to(device).T).amax(1)
     scores = product.cpu().numpy()[:, group]
     rows = np.arange(len(queries))[:, None]
     is_true = np.zeros(scores.shape, bool)
@@ -180,9 +183,9 @@ def _blocks(size: int, step: int) -> Iterator[slice]:
         yield slice(start, min(start + step, size))
 
 
-def _descriptors(values: Array, what: str) -> npt.NDArray[np.float32]:
+def _descriptors(values: Array, what: str, axes: tuple[int, ...]) -> npt.NDArray[np.float32]:
     array = np.ascontiguousarray(values, np.float32)
-    if array.ndim != 2 or 0 in array.shape or not np.isfinite(array).all():
+    if array.ndim not in axes or 0 in array.shape or not np.isfinite(array).all():
         raise InputError(f"The {what} descriptors {array.shape} must be N×D, not empty, and finite.")
     return array + 0.0  # −0 and 0 are the same number, and shall be the same bits
 
@@ -315,7 +318,7 @@ def evaluate_retrieval(
     """Every published figure of a retrieval.
 
     Args:
-        queries: (Q, D) descriptors of the panoramas, unit length.
+        queries: (Q, D) or (Q, T, D) descriptors of the panoramas, see :func:`rank_references`.
         references: (R, D) descriptors of the tiles.
         positives: (Q,) tile of each panorama.
         semi_positives: (Q, S) tiles that also show the place, −1 for none; they are wrong answers for the

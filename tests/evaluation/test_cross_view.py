@@ -91,6 +91,19 @@ def test_expected_recall_lies_between_the_others(greater, tied, k):
     assert ranks.recall(k, "pessimistic") - 1e-12 <= expected <= ranks.recall(k) + 1e-12
 
 
+def test_the_most_similar_heading_counts():
+    references = np.eye(4, dtype=np.float32)
+    headings = np.stack([references[[3, 2]], references[[0, 2]]], axis=1)  # 2 queries × 2 headings
+    ranks = rank_references(headings, references, [0, 1])
+    assert ranks.greater.tolist() == [0, 1] and ranks.tied.tolist() == [1, 2]
+    np.testing.assert_allclose(ranks.similarity, [1, 0])
+    single = random_descriptors(5, 4)
+    np.testing.assert_array_equal(
+        rank_references(single[:, None], references, [0] * 5).greater,
+        rank_references(single, references, [0] * 5).greater,
+    )
+
+
 def test_of_several_true_tiles_the_best_counts():
     references = np.eye(6, dtype=np.float32)
     query = unit(np.array([[0.9, 0.8, 0.7, 0.1, 0.0, 0.0]]))
