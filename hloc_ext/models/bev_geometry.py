@@ -1,0 +1,179 @@
+"""Geometry of bird's-eye views (BEV): from what a camera sees by azimuth and distance to the cells of a tile.
+
+Frames. Lengths are in widths of the tile, so that metres are these times the tile's size. A BEV is north up:
+the centre of cell (i, j) of S×S lies ((j + ½) / S − ½, (i + ½) / S − ½) east and **south** of the tile's
+centre; `offset` is where the camera stands, in the same axes. Column u of W shows the azimuth
+((u + ½) / W − ½) · fov, clockwise from the centre column, which looks north; rows go from the upper elevation
+to the lower. Distance bin d of D has its centre at (d + ½) / D · max_radius. A camera with an unknown heading
+has a BEV in its own frame: forward is up.
+
+Shapes: B pictures, C channels, K classes, D distances, L or S cells per side.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Cells that count for nothing: not seen, or not known.
+IGNORE = 255
+BUILDING = 3
+#: Half the diagonal of a tile, in its widths.
+HALF_DIAGONAL = math.sqrt(0.5)
+
+
+def camera_coordinates(
+    size: int, offset: Tensor | None = None, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
+    """Azimuth and distance of the cells of a BEV, as the camera sees them.
+
+    Args:
+        size: S, cells per side.
+        offset: B×2, camera in the tile: east and south of its centre, in its widths. None: in the centre.
+        device: of the result, if there is no offset.
+
+    Returns:
+        Azimuth B×S×S in radians, −π to π clockwise from north; distance B×S×S in widths of the tile.
+    """
+    if offset is None:
+        offset = torch.zeros(1, 2, device=device)
+    offset = offset.float()
+    steps = (torch.arange(size, device=offset.device) + 0.5) / size - 0.5
+    east = steps[None, None, :] - offset[:, 0, None, None]
+    south = steps[None, :, None] - offset[:, 1, None, None]
+    return torch.atan2(east, -south), torch.hypot(east, south)
+
+
+def polar_to_cartesian(
+    polar: Tensor,
+    size: int,
+    offset: Tensor | None = None,
+    max_radius: float = HALF_DIAGONAL,
+    fov: float = 360.0,
+) -> Tensor:
+    """Resample what is known by azimuth and distance to the square cells of a tile, bilinearly.
+
+    Azimuth is circular if the picture is (no seam in the south); nearer than the first distance and farther
+    than the last their values are repeated.
+
+    Args:
+        polar: B×C×D×W, distances from near to far.
+        size: S, cells per side.
+        offset: B×2, see :func:`camera_coordinates`.
+        max_radius: distance of the far end of the last bin, widths of the tile.
+        fov: degrees that the W columns cover.
+
+    Returns:
+        B×C×S×S; 0 outside the field of view.
+    """
+    azimuth, distance = camera_coordinates(size, offset, polar.device)
+    turns = azimuth / math.radians(fov)  # −½ and ½ are the borders of the picture
+    y = 2 * distance / max_radius - 1
+    padded = polar.float()
+    if fov >= 360:
+        padded = torch.cat([padded[..., -1:], padded, padded[..., :1]], -1)
+    x = 2 * turns * (polar.shape[-1] / padded.shape[-1])
+    grid = torch.stack([x, y], -1).expand(len(polar), -1, -1, -1)
+    cartesian = F.grid_sample(padded, grid, padding_mode="border", align_corners=False)
+    if fov < 360:
+        cartesian = cartesian * (turns.abs() <= 0.5)[:, None]
+    return cartesian.to(polar.dtype)
+
+
+def ground_to_bev(
+    depth: Tensor,
+    label: Tensor,
+    elevation: tuple[float, float],
+    size: int,
+    tile_width: float,
+    offset: tuple[float, float] = (0.0, 0.0),
+    distances: int = 512,
+    classes: int = 6,
+    max_radius: float = HALF_DIAGONAL,
+) -> Tensor:
+    """The BEV of a panorama whose depth and classes are known: no learning, the geometry of the network.
+
+    Every pixel is put at its azimuth and horizontal distance, the highest of several in a polar cell counts
+    (as from above), and the result is resampled by :func:`polar_to_cartesian`.
+
+    Args:
+        depth: H×W, metres from the camera (not along an axis); inf for the sky.
+        label: H×W int, class of each pixel.
+        elevation: degrees of the lower and the upper border of the panorama.
+        size: L, cells per side.
+        tile_width: metres.
+        offset: of the camera from the tile's centre to the east and the south, widths of the tile.
+        distances: D of the polar cells; at least L for cells that are not larger than those of the BEV.
+        classes: K.
+        max_radius: of the polar cells, widths of the tile.
+
+    Returns:
+        L×L int64, :data:`IGNORE` where the panorama shows nothing.
+    """
+    height, width = depth.shape
+    low, high = (math.radians(angle) for angle in elevation)
+    rows = high - (torch.arange(height, device=depth.device) + 0.5) / height * (high - low)
+    ring = depth * torch.cos(rows)[:, None] / (max_radius * tile_width) * distances
+    column = torch.arange(width, device=depth.device).expand(height, width)
+    seen = torch.isfinite(depth) & (ring < distances)
+    order = torch.argsort((depth * torch.sin(rows)[:, None])[seen], stable=True)
+    cell = (ring[seen].long() * width + column[seen])[order]
+    highest = torch.full((distances * width,), -1, device=depth.device)
+    highest.scatter_reduce_(0, cell, torch.arange(len(cell), device=depth.device), "amax")
+    filled = highest >= 0
+    polar = torch.zeros(classes, distances * width, device=depth.device)
+    polar[label[seen][order][highest[filled]].long(), filled.nonzero()[:, 0]] = 1
+    bev = polar_to_cartesian(
+        polar.view(1, classes, distances, width),
+        size,
+        torch.tensor([offset], device=depth.device),
+        max_radius,
+    )[0]
+    most, winner = bev.max(0)
+    return torch.where(most > 0.5, winner, IGNORE)
+
+
+def visible_cells(
+    label: Tensor,
+    offset: Tensor | None = None,
+    fov: float = 360.0,
+    wall: float = 0.05,
+    clearance: float = 0.02,
+) -> Tensor:
+    """Which cells of a tile the camera may see: those that no building stands before.
+
+    A ray goes from the camera to each cell. The first metres of the first building on it are visible, what is
+    behind them is not.
+
+    Args:
+        label: B×L×L int, classes of the tile.
+        offset: B×2, see :func:`camera_coordinates`.
+        fov: degrees about north; cells outside are not visible.
+        wall: how far a building is seen into, widths of the tile.
+        clearance: buildings nearer than this do not hide anything (the camera stands in a street, whatever a
+            class map says), widths of the tile.
+
+    Returns:
+        B×L×L bool.
+    """
+    size, device = label.shape[-1], label.device
+    offset = torch.zeros(len(label), 2, device=device) if offset is None else offset.float()
+    azimuths, steps = 8 * size, 3 * size
+    ray = ((torch.arange(azimuths, device=device) + 0.5) / azimuths - 0.5) * 2 * math.pi
+    along = torch.arange(1, steps, device=device) / (2 * size)  # half a cell each, to beyond the diagonal
+    along = along[along > clearance]
+    direction = torch.stack([torch.sin(ray), -torch.cos(ray)], -1)
+    position = offset[:, None, None] + along[:, None] * direction[:, None]  # B×azimuths×steps×2
+    cell = ((position + 0.5) * size).floor().long()
+    inside = ((cell >= 0) & (cell < size)).all(-1)
+    column, row = cell.clamp(0, size - 1).unbind(-1)
+    batch = torch.arange(len(label), device=device)[:, None, None]
+    hit = inside & (label[batch, row, column] == BUILDING)
+    first = torch.where(hit.any(-1), along[hit.to(torch.uint8).argmax(-1)], math.inf)
+    azimuth, distance = camera_coordinates(size, offset)
+    index = ((azimuth / (2 * math.pi) + 0.5) * azimuths).long().clamp(0, azimuths - 1)
+    limit = first.gather(1, index.flatten(1)).view_as(distance) + wall
+    return (distance <= limit) & (azimuth.abs() <= math.radians(fov) / 2 + 1e-6)
