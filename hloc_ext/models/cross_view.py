@@ -36,7 +36,7 @@ POOLINGS = ("mean", "polar")
 SAMPLE4GEO_BACKBONE = "convnext_base.fb_in22k_ft_in1k_384"
 
 
-@dataclass(frozen=True)
+@dataclass
 class EncoderConfig:
     """An encoder; the values are those of Sample4Geo on CVUSA and CVACT.
 
@@ -63,7 +63,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("ground_size", "aerial_size"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists of JSON and YAML
+            setattr(self, name, tuple(getattr(self, name)))  # a list of JSON or YAML
         if self.pooling not in POOLINGS:
             raise InputError(f"pooling is {self.pooling!r}: expected one of {POOLINGS}.")
         if self.pooling == "polar" and (self.embedding_dim == 0 or self.embedding_dim % self.sectors):

@@ -86,7 +86,8 @@ class FasterViT(nn.Module):
         if any(dim % heads for dim, heads in zip(config.dims[2:], config.heads, strict=True)):
             raise InputError(f"FasterViT: heads {config.heads} do not divide channels {config.dims[2:]}.")
         dims, depths = config.dims, config.depths
-        rates = torch.linspace(0, config.drop_path, sum(depths)).tolist()
+        steps = max(1, sum(depths) - 1)
+        rates = [config.drop_path * block / steps for block in range(sum(depths))]
         ends = list(itertools.accumulate(depths))
         drops = [rates[end - depth : end] for end, depth in zip(ends, depths, strict=True)]
         self.stem = nn.Sequential(
