@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.io
+from scipy.io.matlab import MatReadError
 
 from ...errors import CorruptFileError, InputError, MissingInputError
 from .geography import latlon_of_utm, web_pixel_size
@@ -107,7 +108,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise CorruptFileError(
             f"{path} is in the format of MATLAB 7.3, not 5 as CVACT's: save it again with -v7."
         ) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, MatReadError) as error:
         raise CorruptFileError(f"{path} cannot be read ({error}): download it again.") from error
 
 
