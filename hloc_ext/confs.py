@@ -80,6 +80,27 @@ extractors: Confs = {
         "model": {"name": "crossvit_teacher"},
         "preprocessing": {"grayscale": False, "resize_max": 640},
     },
+    # Street panoramas, and the satellite tiles that they were taken on, in one space. The networks resize.
+    "distill4geo-ground": {
+        "output": "global-feats-distill4geo-ground",
+        "model": {"name": "distill4geo", "view": "ground"},
+        "preprocessing": {"grayscale": False, "resize_max": 2048},
+    },
+    "distill4geo-aerial": {
+        "output": "global-feats-distill4geo-aerial",
+        "model": {"name": "distill4geo", "view": "aerial"},
+        "preprocessing": {"grayscale": False, "resize_max": 2048},
+    },
+    "ssa-ground": {
+        "output": "global-feats-ssa-ground",
+        "model": {"name": "ssa", "view": "ground"},
+        "preprocessing": {"grayscale": False, "resize_max": 2048},
+    },
+    "ssa-aerial": {
+        "output": "global-feats-ssa-aerial",
+        "model": {"name": "ssa", "view": "aerial"},
+        "preprocessing": {"grayscale": False, "resize_max": 2048},
+    },
 }
 
 matchers: Confs = {

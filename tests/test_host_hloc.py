@@ -59,6 +59,10 @@ def test_crossvit_gives_the_same_in_the_host(folder, files, tmp_path):
     two_places.check_crossvit(HOST, folder, tmp_path)
 
 
+def test_cross_view_gives_the_same_in_the_host(folder, files, tmp_path):
+    two_places.check_cross_view(HOST, folder, tmp_path)
+
+
 def test_models_of_the_host_give_the_same_in_our_stages(folder, files, tmp_path):
     two_places.check_models_of_the_host_in_both(HOST, folder, files, tmp_path)
 

@@ -172,13 +172,18 @@ def to_square(images: Tensor, size: int) -> Tensor:
     """
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise InputError(f"CrossViT needs colour images B×3×H×W, got {tuple(images.shape)}.")
+    return resize_each(images, (size, size))
+
+
+def resize_each(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize B×3×H×W images to (height, width): areas where an axis shrinks, linear where it grows."""
     height, width = images.shape[2:]
-    if height == width == size:
+    if (height, width) == size:
         return images
     arrays = images.permute(0, 2, 3, 1).cpu().numpy()
-    shrunk = (resize_image(array, (min(width, size), min(height, size))) for array in arrays)
-    square = np.stack([resize_image(array, (size, size)) for array in shrunk])
-    return torch.from_numpy(square).permute(0, 3, 1, 2).contiguous().to(images.device)
+    shrunk = (resize_image(array, (min(width, size[1]), min(height, size[0]))) for array in arrays)
+    resized = np.stack([resize_image(array, (size[1], size[0])) for array in shrunk])
+    return torch.from_numpy(resized).permute(0, 3, 1, 2).contiguous().to(images.device)
 
 
 def standardise(images: Tensor) -> Tensor:

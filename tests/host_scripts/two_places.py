@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from hloc_ext import confs, extract_features, match_dense, match_features, pairs_from_retrieval
+from hloc_ext.formats.h5 import list_names
 from hloc_ext.matchers import kd_mamba
-from tests import crossvit_weights
+from tests import cross_view_weights, crossvit_weights
 from tests.kd_mamba_weights import write_random_weights
 
 ROOT = Path(__file__).parents[2]
@@ -198,3 +199,27 @@ def check_crossvit(host: str, folder: Path, outputs: Path) -> None:
             np.testing.assert_allclose(first, second, atol=1e-5)
     pairs = [sorted((outputs / f"pairs-{name}.txt").read_text().split("\n")) for name in ("crossvit", "ours")]
     assert [line for line in pairs[0] if line] == [line for line in pairs[1] if line]
+
+
+def check_cross_view(host: str, folder: Path, outputs: Path) -> None:
+    """Panoramas and tiles have the same descriptors and pairs in the host as in our own stages."""
+    weights = cross_view_weights.write_random_weights(outputs / "students.safetensors")
+    script = str(ROOT / "tests" / "host_scripts" / "plain_hloc_cross_view.py")
+    images = {"ground": folder / "images" / "a", "aerial": folder / "images"}  # no name is in both
+    arguments = [host, *map(str, images.values()), str(weights), str(outputs)]
+    reported = json.loads(run_python(folder, script, *arguments).splitlines()[-1])
+
+    ours = {}
+    for view, root in images.items():
+        conf = confs.extractors[f"distill4geo-{view}"]
+        conf = {**conf, "model": {**conf["model"], "weights": str(weights)}}
+        ours[view] = extract_features.main(conf, root, outputs / "ours", as_half=False)
+        with h5py.File(reported[view]) as file0, h5py.File(ours[view]) as file1:
+            for name in list_names(ours[view]):
+                first, second = (file[name]["global_descriptor"][()] for file in (file0, file1))
+                assert first.shape == (cross_view_weights.DIM,)
+                np.testing.assert_allclose(first, second, atol=1e-5)
+    pairs = outputs / "pairs-ours.txt"
+    pairs_from_retrieval.main(ours["ground"], pairs, num_matched=1, db_descriptors=ours["aerial"])
+    found = [sorted(file.read_text().split("\n")) for file in (Path(reported["pairs"]), pairs)]
+    assert [line for line in found[0] if line] == [line for line in found[1] if line] != []
