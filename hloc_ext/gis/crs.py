@@ -130,6 +130,8 @@ def transform_points(source: pyproj.CRS, target: pyproj.CRS, points: npt.ArrayLi
 
 def period(crs: pyproj.CRS) -> float | None:
     """After how many units x starts again: 360 of longitude, 40 075 km of Web Mercator; None for never."""
+    if crs.is_bound and crs.source_crs is not None:
+        crs = crs.source_crs
     if crs.is_geographic:
         return 2 * math.pi / crs.axis_info[0].unit_conversion_factor
     operation = crs.coordinate_operation

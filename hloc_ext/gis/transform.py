@@ -148,6 +148,20 @@ class Alignment:
         offsets = np.asarray(points, np.float64) - self.anchor
         return apply_homography(self.matrix, offsets) + self.anchor
 
+    def claimed_grid(self, grid: Grid) -> Grid:
+        """Where the layers claim to be what they show, once corrected, at the pixels of a grid.
+
+        Drawing layers on it as they are shows on `grid` the corrected ones.
+
+        Args:
+            grid: of the same CRS.
+        """
+        back = _shift(self.anchor) @ np.linalg.inv(self.matrix) @ _shift(-self.anchor)
+        matrix = back @ grid.crs_from_pixel
+        if self.model != "homography" and not np.any(grid.crs_from_pixel[2, :2]):
+            matrix[2] = 0, 0, 1
+        return Grid(grid.crs, matrix, grid.width, grid.height)
+
     def apply(self, geometries: Any, crs: pyproj.CRS | None) -> Geometries:
         """Correct geometries of any CRS; see :func:`move`."""
         return move(geometries, crs, self.crs, self.map_points)
