@@ -32,7 +32,7 @@ from .cross_view import EncoderConfig, SharedEncoder
 _FREQUENCIES = 4  # of the sines that tell the attention in which row it is
 
 
-@dataclass(frozen=True)
+@dataclass
 class BEVConfig:
     """Sizes of the branch that draws a BEV.
 
@@ -50,7 +50,7 @@ class BEVConfig:
     max_radius: float = HALF_DIAGONAL
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "up_widths", tuple(self.up_widths))  # lists of JSON and YAML
+        self.up_widths = tuple(self.up_widths)  # lists of JSON and YAML
 
     @property
     def size(self) -> int:
@@ -110,7 +110,13 @@ class BEVHead(nn.Module):
         self.up = nn.ModuleList(_Up(*pair) for pair in pairwise(widths))
         self.classify = nn.Conv2d(widths[-1], config.classes, 1)
 
-    def forward(self, features: Sequence[Tensor], offset: Tensor | None = None, fov: float = 360.0) -> Tensor:
+    def forward(
+        self,
+        features: Sequence[Tensor],
+        offset: Tensor | None = None,
+        fov: float = 360.0,
+        heading: Tensor | None = None,
+    ) -> Tensor:
         """Draw the BEV.
 
         Args:
@@ -118,6 +124,7 @@ class BEVHead(nn.Module):
             offset: B×2 of the camera in its tile, see :mod:`~hloc_ext.models.bev_geometry`; None: in its
                 centre.
             fov: degrees that the picture's columns cover.
+            heading: (B,) azimuth of its centre column, degrees; None: 0.
 
         Returns:
             B×K×L×L.
@@ -128,14 +135,14 @@ class BEVHead(nn.Module):
         for map_ in maps[1:]:
             fused = fused + F.interpolate(map_, finest, mode="bilinear", align_corners=False)
         polar = self.attention(F.gelu(self.norm(fused)))
-        x = polar_to_cartesian(polar, self.config.cells, offset, self.config.max_radius, fov)
+        x = polar_to_cartesian(polar, self.config.cells, offset, self.config.max_radius, fov, heading)
         x = self.blocks(x)
         for stage in self.up:
             x = stage(x)
         return self.classify(x)
 
 
-@dataclass(frozen=True)
+@dataclass
 class SSAConfig:
     """Sizes of an :class:`SSANetwork`.
 
@@ -150,11 +157,11 @@ class SSAConfig:
     strides: tuple[int, ...] = (8, 16)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strides", tuple(self.strides))  # lists of JSON and YAML
+        self.strides = tuple(self.strides)  # lists of JSON and YAML
         if isinstance(self.encoder, dict):
-            object.__setattr__(self, "encoder", EncoderConfig(**self.encoder))
+            self.encoder = EncoderConfig(**self.encoder)
         if isinstance(self.bev, dict):
-            object.__setattr__(self, "bev", BEVConfig(**self.bev))
+            self.bev = BEVConfig(**self.bev)
 
 
 class SSANetwork(nn.Module):
@@ -191,26 +198,30 @@ class SSANetwork(nn.Module):
         """Unit B×D embeddings of B×3×H×W images, as :meth:`~hloc_ext.models.cross_view.Encoder.forward`."""
         return self.encoder(image, view)
 
-    def describe_and_draw(self, ground: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def describe_and_draw(
+        self, ground: Tensor, offset: Tensor | None = None, heading: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Describe panoramas or photos, and draw what is around them.
 
         Args:
             ground: B×3×H×W, RGB normalised by ImageNet's mean and standard deviation. Its shape tells the
                 field of view.
             offset: B×2, where the cameras stand in their tiles: east and south of the centre, in widths of
-                the tile. None: in the centre; the BEV is then that of the camera, forward up.
+                the tile. None: in the centre.
+            heading: (B,) azimuth of the centre columns, degrees clockwise from north. None: 0. Without both
+                the BEV is that around the camera, forward up.
 
         Returns:
             B×D embeddings of unit length; B×K×L×L logits of the classes.
         """
         last, maps = self.encoder.maps(ground, "ground")
         fov = self.encoder.field_of_view(ground, "ground")
-        logits = self.head([maps[level] for level in self._levels], offset, fov)
+        logits = self.head([maps[level] for level in self._levels], offset, fov, heading)
         return self.encoder.embed(last, "ground", fov), logits
 
-    def bev(self, ground: Tensor, offset: Tensor | None = None) -> Tensor:
+    def bev(self, ground: Tensor, offset: Tensor | None = None, heading: Tensor | None = None) -> Tensor:
         """B×K×L×L logits of :meth:`describe_and_draw`."""
-        return self.describe_and_draw(ground, offset)[1]
+        return self.describe_and_draw(ground, offset, heading)[1]
 
 
 class _Residual(nn.Module):

@@ -3,9 +3,9 @@
 Frames. Lengths are in widths of the tile, so that metres are these times the tile's size. A BEV is north up:
 the centre of cell (i, j) of S×S lies ((j + ½) / S − ½, (i + ½) / S − ½) east and **south** of the tile's
 centre; `offset` is where the camera stands, in the same axes. Column u of W shows the azimuth
-((u + ½) / W − ½) · fov, clockwise from the centre column, which looks north; rows go from the upper elevation
-to the lower. Distance bin d of D has its centre at (d + ½) / D · max_radius. A camera with an unknown heading
-has a BEV in its own frame: forward is up.
+((u + ½) / W − ½) · fov, clockwise from the centre column, which looks north unless a heading is given; rows
+go from the upper elevation to the lower. Distance bin d of D has its centre at (d + ½) / D · max_radius. A
+camera with an unknown heading has a BEV in its own frame: forward is up.
 
 Shapes: B pictures, C channels, K classes, D distances, L or S cells per side.
 """
@@ -26,25 +26,39 @@ HALF_DIAGONAL = math.sqrt(0.5)
 
 
 def camera_coordinates(
-    size: int, offset: Tensor | None = None, device: torch.device | None = None
+    size: int,
+    offset: Tensor | None = None,
+    heading: Tensor | None = None,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Azimuth and distance of the cells of a BEV, as the camera sees them.
 
     Args:
         size: S, cells per side.
         offset: B×2, camera in the tile: east and south of its centre, in its widths. None: in the centre.
-        device: of the result, if there is no offset.
+        heading: (B,) azimuth that the camera looks along, degrees clockwise from north. None: 0.
+        device: of the result, if there is neither offset nor heading.
 
     Returns:
-        Azimuth B×S×S in radians, −π to π clockwise from north; distance B×S×S in widths of the tile.
+        Azimuth B×S×S in radians, −π to π clockwise from the heading; distance B×S×S in widths of the tile. B
+        is 1 if neither offset nor heading is given.
     """
+    given = offset if offset is not None else heading
     if offset is None:
-        offset = torch.zeros(1, 2, device=device)
+        offset = torch.zeros(
+            1 if given is None else len(given), 2, device=device if given is None else given.device
+        )
     offset = offset.float()
     steps = (torch.arange(size, device=offset.device) + 0.5) / size - 0.5
     east = steps[None, None, :] - offset[:, 0, None, None]
     south = steps[None, :, None] - offset[:, 1, None, None]
-    return torch.atan2(east, -south), torch.hypot(east, south)
+    azimuth = torch.atan2(east, -south)
+    if heading is not None:
+        azimuth = (
+            torch.remainder(azimuth - heading.float().deg2rad()[:, None, None] + math.pi, 2 * math.pi)
+            - math.pi
+        )
+    return azimuth, torch.hypot(east, south)
 
 
 def polar_to_cartesian(
@@ -53,6 +67,7 @@ def polar_to_cartesian(
     offset: Tensor | None = None,
     max_radius: float = HALF_DIAGONAL,
     fov: float = 360.0,
+    heading: Tensor | None = None,
 ) -> Tensor:
     """Resample what is known by azimuth and distance to the square cells of a tile, bilinearly.
 
@@ -65,11 +80,12 @@ def polar_to_cartesian(
         offset: B×2, see :func:`camera_coordinates`.
         max_radius: distance of the far end of the last bin, widths of the tile.
         fov: degrees that the W columns cover.
+        heading: (B,) azimuth of the centre column, see :func:`camera_coordinates`.
 
     Returns:
         B×C×S×S; 0 outside the field of view.
     """
-    azimuth, distance = camera_coordinates(size, offset, polar.device)
+    azimuth, distance = camera_coordinates(size, offset, heading, polar.device)
     turns = azimuth / math.radians(fov)  # −½ and ½ are the borders of the picture
     y = 2 * distance / max_radius - 1
     padded = polar.float()
@@ -140,6 +156,7 @@ def visible_cells(
     label: Tensor,
     offset: Tensor | None = None,
     fov: float = 360.0,
+    heading: Tensor | None = None,
     wall: float = 0.05,
     clearance: float = 0.02,
 ) -> Tensor:
@@ -151,7 +168,8 @@ def visible_cells(
     Args:
         label: B×L×L int, classes of the tile.
         offset: B×2, see :func:`camera_coordinates`.
-        fov: degrees about north; cells outside are not visible.
+        fov: degrees about the heading; cells outside are not visible.
+        heading: (B,), see :func:`camera_coordinates`.
         wall: how far a building is seen into, widths of the tile.
         clearance: buildings nearer than this do not hide anything (the camera stands in a street, whatever a
             class map says), widths of the tile.
@@ -161,9 +179,10 @@ def visible_cells(
     """
     size, device = label.shape[-1], label.device
     offset = torch.zeros(len(label), 2, device=device) if offset is None else offset.float()
-    azimuths, steps = 8 * size, 3 * size
+    azimuths = 6 * size
+    reach = HALF_DIAGONAL + float(offset.norm(dim=1).max())
     ray = ((torch.arange(azimuths, device=device) + 0.5) / azimuths - 0.5) * 2 * math.pi
-    along = torch.arange(1, steps, device=device) / (2 * size)  # half a cell each, to beyond the diagonal
+    along = torch.arange(1, math.ceil(2 * size * reach), device=device) / (2 * size)  # half a cell each
     along = along[along > clearance]
     direction = torch.stack([torch.sin(ray), -torch.cos(ray)], -1)
     position = offset[:, None, None] + along[:, None] * direction[:, None]  # B×azimuths×steps×2
@@ -176,4 +195,5 @@ def visible_cells(
     azimuth, distance = camera_coordinates(size, offset)
     index = ((azimuth / (2 * math.pi) + 0.5) * azimuths).long().clamp(0, azimuths - 1)
     limit = first.gather(1, index.flatten(1)).view_as(distance) + wall
+    azimuth, _ = camera_coordinates(size, offset, heading)
     return (distance <= limit) & (azimuth.abs() <= math.radians(fov) / 2 + 1e-6)

@@ -86,6 +86,23 @@ def test_an_offset_moves_the_camera_in_the_tile() -> None:
     assert len(rows) == pytest.approx(math.pi * (4 / 64 * HALF_DIAGONAL * 128) ** 2, rel=0.1)
 
 
+def test_a_heading_turns_the_view() -> None:
+    polar = torch.randn(3, 2, 12, 48, generator=torch.Generator().manual_seed(0))
+    offset = torch.tensor([[0.0, 0.0], [0.1, 0.2], [-0.2, 0.1]])
+    heading = torch.tensor([0.0, 75.0, 352.5])  # 0, 10 and −1 columns of 7.5 degrees
+    columns = zip(polar, (0, 10, -1), strict=True)
+    rolled = torch.stack([p.roll(turn, dims=-1) for p, turn in columns])  # as if north were in the centre
+    expected = polar_to_cartesian(rolled, 16, offset)
+    torch.testing.assert_close(
+        polar_to_cartesian(polar, 16, offset, heading=heading), expected, atol=1e-4, rtol=0
+    )
+    # Of a photo that looks east only the east is seen, of a class map, too.
+    east = polar_to_cartesian(torch.ones(1, 1, 4, 8), 16, fov=100, heading=torch.tensor([90.0]))[0, 0] > 0
+    assert east[7, 12] and not east[7, 3] and not east[1, 8]
+    ground = torch.zeros(1, 16, 16, dtype=torch.long)
+    torch.testing.assert_close(visible_cells(ground, fov=100, heading=torch.tensor([90.0]))[0], east)
+
+
 def test_a_photo_fills_its_field_of_view() -> None:
     azimuth, _ = camera_coordinates(32)
     inside = azimuth[0].abs() <= math.radians(45)
