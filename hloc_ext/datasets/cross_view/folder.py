@@ -46,7 +46,7 @@ _PANORAMA_ASPECT = 2.0
 
 
 @dataclass(frozen=True)
-class _Photos:
+class Photos:
     """Photos: files, (N, 2) latitude and longitude, (N,) headings, (N,) widths in degrees, NaN unknown."""
 
     paths: list[Path]
@@ -74,7 +74,7 @@ def read(root: Path, split: str, area: str) -> Listing:
         InputError: a tile without georeference, a malformed list, or too few photos with a tile.
     """
     tiles = georeference.find_tiles(root / "tiles")
-    photos = _find_photos(root)
+    photos = find_photos(root / "photos", root / "photos.csv")
     containing, offsets = _containing(photos.latlon, tiles)
     containing = containing[:, : max(int((containing >= 0).sum(axis=1).max()), 1)]
     listing = Listing(
@@ -138,17 +138,27 @@ def _containing(latlon: Floats, tiles: georeference.Tiles) -> tuple[Indices, Flo
     return containing, offsets
 
 
-def _find_photos(root: Path) -> _Photos:
-    names = list_images(root / "photos")
-    table = _read_table(root / "photos.csv", set(names)) if (root / "photos.csv").exists() else {}
+def find_photos(folder: Path, table_path: Path) -> Photos:
+    """Photos in a folder, with what their EXIF tags or a table say.
+
+    Args:
+        folder: of the photos.
+        table_path: of the list described above, which need not exist.
+
+    Raises:
+        MissingInputError: no photo, or the table names one that is not there.
+        InputError: a malformed table.
+    """
+    names = list_images(folder)
+    table = _read_table(table_path, set(names)) if table_path.exists() else {}
     rows = []
     for name in names:
-        path = root / "photos" / name
+        path = folder / name
         latitude, longitude, heading, width = table.get(name) or (*georeference.exif_place(path), np.nan)
         rows.append((latitude, longitude, heading, width if np.isfinite(width) else _width(path)))
     values = np.array(rows)
     check_latlon(values[:, :2])
-    return _Photos([root / "photos" / name for name in names], values[:, :2], values[:, 2], values[:, 3])
+    return Photos([folder / name for name in names], values[:, :2], values[:, 2], values[:, 3])
 
 
 def _read_table(path: Path, names: set[str]) -> dict[str, tuple[float, float, float, float]]:

@@ -59,6 +59,16 @@ class Tiles:
         places = np.array([_project(latlon[None], frame)[0] for frame in self.frames])
         return (places[self.frame_of] - self.centers) / self.extents * [1, -1]
 
+    def corners(self) -> Floats:
+        """(M, 4, 2) latitude and longitude: upper left, upper right, lower right, lower left."""
+        corners = np.empty((len(self.paths), 4, 2))
+        for index, (x, y) in enumerate(((-0.5, 0.5), (0.5, 0.5), (0.5, -0.5), (-0.5, -0.5))):
+            points = self.centers + self.extents * (x, y)
+            for number, frame in enumerate(self.frames):
+                rows = self.frame_of == number
+                corners[rows, index] = _unproject(points[rows], frame)
+        return corners
+
 
 def find_tiles(root: Path) -> Tiles:
     """Find the tiles below a folder: web-map tiles if there are any, otherwise GeoTIFF files.
