@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .datasets.cross_view.augment import field_of_view_columns
 from .datasets.cross_view.layout import CrossViewSet, check_untouched
 from .datasets.cross_view.pairs import CrossViewImages
 from .errors import InputError
@@ -29,6 +30,8 @@ Descriptors = npt.NDArray[np.float32]
 #: Pictures that go through a network at once. It is always the same number, so that equal pictures get the
 #: same bits wherever they stand in the data set.
 BATCH_SIZE = 16
+#: Pixels that a picture must be wide: networks reduce it by 32.
+MIN_WIDTH = 32
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,17 @@ def by_field_of_view(pairs: CrossViewSet, widest: float = 360.0) -> list[tuple[f
 def ground_images(
     pairs: CrossViewSet, model: CrossViewDescriptor, fov: float, condition: Condition, seed: int = 0
 ) -> CrossViewImages:
-    """Pictures of the ground view at the size of a network; see :class:`CrossViewNetworks`."""
+    """Pictures of the ground view at the size of a network; see :class:`CrossViewNetworks`.
+
+    Raises:
+        InputError: they would be too narrow for it.
+    """
+    width = field_of_view_columns(model.info.sizes["ground"][1], fov)
+    if width < MIN_WIDTH:
+        raise InputError(
+            f"A field of view of {fov:g} degrees is {width} pixels wide to {model.conf['weights']}, which needs"
+            f" {MIN_WIDTH}: use weights for larger panoramas, or leave the photo out."
+        )
     return CrossViewImages(
         pairs,
         "ground",

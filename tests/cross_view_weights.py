@@ -12,7 +12,7 @@ from hloc_ext.models.bev import BEVConfig, SSAConfig, SSANetwork
 from hloc_ext.models.cross_view import EncoderConfig, SharedEncoder, StudentPair
 
 DIM, SECTORS = 32, 8
-GROUND_SIZE, AERIAL_SIZE = (32, 160), (64, 64)
+GROUND_SIZE, AERIAL_SIZE = (32, 192), (64, 64)
 
 
 def config(pooling: str = "mean") -> EncoderConfig:
