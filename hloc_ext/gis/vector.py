@@ -244,10 +244,7 @@ def metric_shapes(layer: Layer, grid: Grid, margin: float) -> tuple[Geometries, 
     geometries = layer.frame.geometry.to_numpy()
     rows = np.flatnonzero(area.near(geometries))
     shapes = shapely.force_2d(geometries[rows])
-    if layer.crs is not None and period(layer.crs) is not None:
-        shapes = shapely.transform(
-            shapes, lambda p: np.column_stack([unwrap(p[:, 0], area.center, layer.crs), p[:, 1]])
-        )
+    shapes = _unwrapped(shapes, area)
     invalid = ~shapely.is_valid(shapes)
     shapes[invalid] = shapely.make_valid(shapes[invalid])
     west, south, east, north = area.box
@@ -261,6 +258,37 @@ def metric_shapes(layer: Layer, grid: Grid, margin: float) -> tuple[Geometries, 
         shapes = shapely.transform(shapes, lambda p: transform_points(source, target, p))
     kept = np.isfinite(shapely.bounds(shapes)).all(axis=1)
     return shapes[kept], rows[kept], int(invalid.sum())
+
+
+def _unwrapped(shapes: Geometries, area: Surroundings) -> Geometries:
+    """Geometries with the x at which the box has them, put together where they cross the antimeridian."""
+    turn = None if area.crs is None else period(area.crs)
+    if turn is None or not len(shapes):
+        return shapes
+    bounds = shapely.bounds(shapes)
+    wide = bounds[:, 2] - bounds[:, 0] > turn / 2
+    result = shapes.copy()
+    result[~wide] = shapely.transform(shapes[~wide], lambda points: _near_center(points, area))
+    for index in np.flatnonzero(wide):
+        result[index] = shapely.union_all(
+            [_unwrapped_part(part, area, turn) for part in shapely.get_parts(shapes[index])]
+        )
+    return result
+
+
+def _near_center(points: Floats, area: Surroundings) -> Floats:
+    return np.column_stack([unwrap(points[:, 0], area.center, area.crs), points[:, 1]])
+
+
+def _unwrapped_part(part: shapely.Geometry, area: Surroundings, turn: float) -> shapely.Geometry:
+    """A part of a wide geometry: it crosses the antimeridian if an edge is longer than half a circle."""
+    x = shapely.get_coordinates(part)[:, 0]
+    if len(x) > 1 and np.abs(np.diff(x)).max() > turn / 2:
+        return shapely.make_valid(shapely.transform(part, lambda points: _near_center(points, area)))
+    west, east = x.min(), x.max()
+    shifts = [s for s in (0.0, turn, -turn) if west + s <= area.box[2] and east + s >= area.box[0]]
+    shift = shifts[0] if shifts else 0.0
+    return shapely.make_valid(shapely.transform(part, lambda points: np.add(points, (shift, 0.0))))
 
 
 def require_near(layers: Sequence[Layer], grid: Grid, margin: float) -> None:
