@@ -16,7 +16,13 @@ from typing import Any
 
 from .errors import InputError, MissingInputError
 
-_RECIPE_CLASSES = {"crossvit": "CrossViTRecipe", "kd_mamba": "KDMambaRecipe"}
+_RECIPE_CLASSES = {
+    "cross_view_teacher": "CrossViewTeacherRecipe",
+    "crossvit": "CrossViTRecipe",
+    "distill4geo": "Distill4GeoRecipe",
+    "kd_mamba": "KDMambaRecipe",
+    "ssa": "SSARecipe",
+}
 RECIPES = tuple(_RECIPE_CLASSES)
 
 

@@ -49,6 +49,8 @@ class EncoderConfig:
             others are taken, too.
         stride: pixels per cell of the features that ``polar`` pools, 16 or 32; with 16 the backbone has no
             last stage.
+        aerial_crop: part of a tile's width, around its centre, that is looked at: what a camera sees there.
+        unroll: the backbone sees a tile unrolled around its centre, in the shape of a panorama.
         drop_path: rate of stochastic depth, where the backbone knows it.
     """
 
@@ -59,11 +61,15 @@ class EncoderConfig:
     ground_size: tuple[int, int] = (140, 768)
     aerial_size: tuple[int, int] = (384, 384)
     stride: int = 32
+    aerial_crop: float = 1.0
+    unroll: bool = False
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("ground_size", "aerial_size"):
             setattr(self, name, tuple(getattr(self, name)))  # a list of JSON or YAML
+        if not 0 < self.aerial_crop <= 1:
+            raise InputError(f"aerial_crop is {self.aerial_crop}: expected a share of the tile, up to 1.")
         if self.pooling not in POOLINGS:
             raise InputError(f"pooling is {self.pooling!r}: expected one of {POOLINGS}.")
         if self.pooling == "polar" and (self.embedding_dim == 0 or self.embedding_dim % self.sectors):
@@ -97,7 +103,11 @@ class Encoder(nn.Module):
             if config.stride not in channels:
                 raise InputError(f"{config.backbone} has no features of stride {config.stride}: {channels}.")
             self.projection = PolarPooling(
-                channels[config.stride], config.embedding_dim, config.sectors, self._cells(), self.views
+                channels[config.stride],
+                config.embedding_dim,
+                config.sectors,
+                self._cells(),
+                () if config.unroll else ("aerial",),
             )
         elif config.embedding_dim:
             self.projection = nn.Linear(self.backbone.num_features, config.embedding_dim)
@@ -118,6 +128,8 @@ class Encoder(nn.Module):
     def maps(self, image: Tensor, view: str) -> tuple[Tensor, list[Tensor]]:
         """Last features B×C×h×w of images, and the feature maps of all :attr:`levels`."""
         self._select(view)
+        if view == "aerial":
+            image = self._around_centre(image)
         return self.backbone.forward_intermediates(image)
 
     def embed(self, last: Tensor, view: str, fov: float = 360.0) -> Tensor:
@@ -175,6 +187,20 @@ class Encoder(nn.Module):
         height, width = self.config.ground_size
         return min(360.0, 360.0 * (image.shape[3] / image.shape[2]) / (width / height))
 
+    def _around_centre(self, tile: Tensor) -> Tensor:
+        """What the backbone sees of B×3×H×W tiles: the part around the centre, unrolled if so configured."""
+        crop = self.config.aerial_crop
+        if self.config.unroll:
+            rows, columns = self.config.ground_size
+            # The farthest row comes first, as the horizon of a panorama is above the ground nearby.
+            grid = crop * polar_grid(rows, columns).flip(1).to(tile)
+            return F.grid_sample(tile, grid.expand(len(tile), -1, -1, -1), align_corners=False)
+        if crop == 1:
+            return tile
+        height, width = (max(1, round(side * crop)) for side in tile.shape[2:])
+        top, left = (tile.shape[2] - height) // 2, (tile.shape[3] - width) // 2
+        return tile[:, :, top : top + height, left : left + width]
+
     def _select(self, view: str) -> None:
         if view not in self.views:
             raise InputError(f"The network describes the views {self.views}, not {view!r}.")
@@ -183,12 +209,12 @@ class Encoder(nn.Module):
                 module.view = view
 
     def _cells(self) -> dict[str, int]:
-        """Rows of features: those of a panorama, and from the centre of a tile to its edge."""
-        stride = self.config.stride
-        return {
-            "ground": max(1, round(self.config.ground_size[0] / stride)),
-            "aerial": max(1, round(self.config.aerial_size[0] / (2 * stride))),
-        }
+        """Rows of features of the views: those of a panorama, and from the centre of a tile to its edge."""
+        config = self.config
+        panorama = max(1, round(config.ground_size[0] / config.stride))
+        tile = max(1, round(config.aerial_crop * config.aerial_size[0] / (2 * config.stride)))
+        rows = {"ground": panorama, "aerial": panorama if config.unroll else tile}
+        return {view: rows[view] for view in self.views}
 
 
 class SharedEncoder(Encoder):
@@ -263,21 +289,28 @@ class PolarPooling(nn.Module):
         channels: of the features.
         embedding_dim: D; each sector has D / sectors channels.
         sectors: number of directions S.
-        rows: rows of features of each view; maps of other sizes are resampled to them.
-        views: that it takes.
+        rows: rows (or rings) of features of each view that it takes; maps of other sizes are resampled.
+        round_views: views whose features are those of tiles; the others have columns by azimuth.
     """
 
     def __init__(
-        self, channels: int, embedding_dim: int, sectors: int, rows: dict[str, int], views: Iterable[str]
+        self,
+        channels: int,
+        embedding_dim: int,
+        sectors: int,
+        rows: dict[str, int],
+        round_views: Iterable[str] = ("aerial",),
     ) -> None:
         super().__init__()
-        self.sectors, self.rows = sectors, rows
+        self.sectors, self.rows, self.round_views = sectors, rows, frozenset(round_views)
         out = embedding_dim // sectors
-        self.reduce = nn.ModuleDict({view: nn.Conv2d(channels, out, (rows[view], 1)) for view in views})
+        self.reduce = nn.ModuleDict(
+            {view: nn.Conv2d(channels, out, (count, 1)) for view, count in rows.items()}
+        )
 
     def forward(self, features: Tensor, view: str, fov: float) -> Tensor:
         """Features B×C×h×w of a view to B×D, channel by channel; `fov` in degrees."""
-        if view == "ground":
+        if view not in self.round_views:
             weights = sector_weights(features.shape[3], self.sectors, fov).to(features)
             rows = F.adaptive_avg_pool2d(features, (self.rows[view], features.shape[3]))
             seen = (weights.sum(0) > 0).to(features)

@@ -74,6 +74,19 @@ def dual_cosine(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) ->
     return torch.stack([cosine_distillation(found, teacher[view]) for view, found in student.items()]).mean()
 
 
+def crossed_cosine(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
+    """Mean of 1 - cosine of the student's embedding of a view and the teacher's of the **other** view.
+
+    Args:
+        student: B×D embeddings of each view that is trained.
+        teacher: of both views; no gradient flows to them.
+    """
+    other = {"ground": "aerial", "aerial": "ground"}
+    return torch.stack(
+        [cosine_distillation(found, teacher[other[view]]) for view, found in student.items()]
+    ).mean()
+
+
 def relational(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
     """Mean squared difference of the similarities within a batch, of the student and of the teacher.
 

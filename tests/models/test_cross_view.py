@@ -135,7 +135,7 @@ def test_rays_look_where_the_columns_of_a_panorama_look():
 @torch.no_grad()
 def test_polar_pooling_turns_with_the_scene():
     """The tile turned by a quarter, the panorama rolled by a quarter: their embeddings turn alike."""
-    pooling = PolarPooling(3, 16, 8, {"ground": 2, "aerial": 4}, ("ground", "aerial"))
+    pooling = PolarPooling(3, 16, 8, {"ground": 2, "aerial": 4})
     ground, aerial = torch.randn(1, 3, 2, 16), torch.randn(1, 3, 8, 8)
     for quarters in range(4):
         rolled = pooling(ground.roll(-quarters * 4, 3), "ground", 360.0)
@@ -147,7 +147,7 @@ def test_polar_pooling_turns_with_the_scene():
 
 @torch.no_grad()
 def test_turned_embeddings_are_those_of_a_turned_camera():
-    pooling = PolarPooling(3, 16, 8, {"ground": 2, "aerial": 4}, ("ground", "aerial"))
+    pooling = PolarPooling(3, 16, 8, {"ground": 2, "aerial": 4})
     ground = torch.randn(2, 3, 2, 16)
     embedding = pooling(ground, "ground", 360.0)
     turns = turned(embedding, 8)
@@ -176,11 +176,49 @@ def test_polar_encoder_has_no_last_stage():
     assert sum(p.numel() for p in network.parameters()) < 0.6 * sum(p.numel() for p in shared().parameters())
 
 
+@torch.no_grad()
+def test_only_the_middle_of_a_tile_is_looked_at():
+    network, tile = shared(aerial_crop=0.5), torch.randn(1, 3, 64, 64)
+    other = torch.randn(1, 3, 64, 64)
+    other[:, :, 16:48, 16:48] = tile[:, :, 16:48, 16:48]
+    found = network(tile, "aerial")
+    assert torch.equal(found, network(other, "aerial"))
+    assert torch.equal(found, shared()(tile[:, :, 16:48, 16:48], "aerial"))
+    assert not torch.equal(found, network(tile.roll(1, 3), "aerial"))
+
+
+@torch.no_grad()
+def test_unrolled_tile_shows_directions_where_the_panorama_does():
+    network = polar(unroll=True, aerial_crop=0.75)
+    directions = torch.arange(64.0) - 31.5
+    tile = torch.stack([directions.expand(64, 64), directions[:, None].expand(64, 64), torch.ones(64, 64)])[
+        None
+    ]
+    east, south, _ = network._around_centre(tile)[0]
+    assert east.shape == (32, 128)
+    for row, column in ((0, 64), (31, 64), (5, 96), (16, 3), (20, 40)):
+        azimuth = math.radians(((column + 0.5) / 128 - 0.5) * 360)
+        radius = 0.75 * 32 * (1 - (row + 0.5) / 32)
+        assert float(east[row, column]) == pytest.approx(radius * math.sin(azimuth), abs=1e-3)
+        assert float(south[row, column]) == pytest.approx(-radius * math.cos(azimuth), abs=1e-3)
+
+
+@torch.no_grad()
+def test_unrolled_tiles_turn_with_the_scene():
+    network, tile = polar(unroll=True), torch.randn(1, 3, 64, 64)
+    unrolled = network._around_centre(tile)
+    for quarters in range(4):
+        turned_tile = network._around_centre(torch.rot90(tile, quarters, (2, 3)))
+        torch.testing.assert_close(turned_tile, unrolled.roll(-32 * quarters, 3), atol=1e-4, rtol=1e-4)
+    assert network(tile, "aerial").shape == (1, 64)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"backbone": "convnext_of_nobody"}, "timm cannot build"),
         ({"pooling": "max"}, "expected one of"),
+        ({"aerial_crop": 0.0}, "share of the tile"),
         ({"pooling": "polar"}, "multiple of its 16 sectors"),
         ({"pooling": "polar", "embedding_dim": 24}, "multiple of its 16 sectors"),
         ({"backbone": "fastervit_nano", "pooling": "polar", "embedding_dim": 32, "stride": 16}, "stride 32"),
