@@ -65,7 +65,7 @@ class Grid:
 
     @staticmethod
     def around(crs: pyproj.CRS | None, points: npt.ArrayLike, pixel_size: float) -> Grid:
-        """The smallest north-up grid that holds all `points` (N, 2); its corner is rounded to pixels.
+        """The smallest north-up grid that holds all `points` (N, 2), from their north-western corner.
 
         Raises:
             InputError: a point is infinite.
@@ -73,10 +73,9 @@ class Grid:
         points = np.asarray(points, np.float64)
         if not np.isfinite(points).all():
             raise InputError("A corner of the image has no place in the CRS that is worked in.")
-        low = np.floor(points.min(axis=0) / pixel_size + 1e-6)
-        high = np.ceil(points.max(axis=0) / pixel_size - 1e-6)
-        width, height = (max(int(v), 1) for v in high - low)
-        return Grid.north_up(crs, low[0] * pixel_size, high[1] * pixel_size, pixel_size, width, height)
+        low, high = points.min(axis=0), points.max(axis=0)
+        width, height = (max(math.ceil(v - 1e-3), 1) for v in (high - low) / pixel_size)
+        return Grid.north_up(crs, low[0], high[1], pixel_size, width, height)
 
     @cached_property
     def pixel_from_crs(self) -> Matrix:
@@ -96,6 +95,12 @@ class Grid:
         origin, right, down = apply_homography(self.crs_from_pixel, around)
         (a, b), (c, d) = right - origin, down - origin
         return 2 * math.sqrt(abs(a * d - b * c))
+
+    @property
+    def is_north_up(self) -> bool:
+        """Whether the pixels are squares in rows from west to east."""
+        (a, b, _), (d, e, _), last = self.crs_from_pixel
+        return bool(b == d == 0 and a > 0 and abs(a + e) < 1e-9 * a and tuple(last) == (0, 0, 1))
 
     @property
     def corners(self) -> Floats:

@@ -292,6 +292,8 @@ def _mask_is_credible(file: Any) -> bool:
 def metric_grid(raster: Raster, pixel_size: float | None = None) -> Grid:
     """North-up grid of square pixels of metres that holds a raster: what registration works on.
 
+    A raster that is so already keeps its pixels.
+
     Args:
         raster: the raster. Without placement, its own pixels are the unit.
         pixel_size: metres; by default that of the raster (the root of its mean area).
@@ -307,6 +309,8 @@ def metric_grid(raster: Raster, pixel_size: float | None = None) -> Grid:
             " .prj file."
         )
     crs = working_crs(raster.crs, raster.grid.center)
+    if crs == raster.crs and raster.grid.is_north_up and pixel_size is None:
+        return raster.grid
     outline = transform_points(raster.crs, crs, raster.grid.outline())
     if not np.isfinite(outline).all():
         raise InputError(f"A corner of {raster.path} is outside of the CRS '{crs.name}': is its own right?")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -24,6 +25,37 @@ _AVERAGED = 1.5
 _BORDER = 3
 
 
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """A window of a grid, and where its pixels are in a raster.
+
+    Attributes:
+        rows, columns: of the grid.
+        box: (column, row, width, height) of what of the raster is needed.
+        x, y: (H, W) positions of the centres of the grid's pixels in the box, whose upper left corner is
+            (0, 0).
+        inside: (H, W), which of them are in the raster.
+    """
+
+    rows: slice
+    columns: slice
+    box: tuple[int, int, int, int]
+    x: npt.NDArray[np.float32]
+    y: npt.NDArray[np.float32]
+    inside: Flags
+
+    @property
+    def coarseness(self) -> float:
+        """How many pixels of the raster a pixel of the grid is wide, in the middle."""
+        height, width = self.x.shape
+        if min(height, width) < 2:
+            return 1.0
+        i, j = min(height // 2, height - 2), min(width // 2, width - 2)
+        (a, b), (c, d) = ((v[i, j + 1] - v[i, j], v[i + 1, j] - v[i, j]) for v in (self.x, self.y))
+        area = float(abs(a * d - b * c))
+        return area**0.5 if np.isfinite(area) else 1.0
+
+
 def resample(raster: Raster, grid: Grid) -> tuple[Pixels, Flags]:
     """A raster's picture on a grid: bilinear, averaged where the grid is coarser.
 
@@ -41,26 +73,23 @@ def resample(raster: Raster, grid: Grid) -> tuple[Pixels, Flags]:
     shape = (grid.height, grid.width)
     color = len(raster.bands) == 3 or raster.palette is not None
     picture, valid = np.zeros((*shape, 3) if color else shape, np.uint8), np.zeros(shape, bool)
-
-    def fill(rows: slice, columns: slice, positions: Floats) -> None:
-        box = _box(raster, positions)
-        if box is None:
-            return
-        factor = _coarseness(positions)
-        factor = factor if factor > _AVERAGED else 1.0
-        size = max(round(box[2] / factor), 1), max(round(box[3] / factor), 1)
-        part, good = raster.read(box, size)
+    for part in _parts(raster, grid):
+        width, height = part.box[2:]
+        factor = part.coarseness if part.coarseness > _AVERAGED else 1.0
+        size = max(round(width / factor), 1), max(round(height / factor), 1)
+        source, good = raster.read(part.box, size)
         # From corners of the raster's pixels to centres of those read.
-        scaled = (positions - box[:2]) * (size[0] / box[2], size[1] / box[3]) - 0.5
-        x, y = np.moveaxis(scaled.astype(np.float32), 2, 0)
-        seen = cv2.remap(part, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        weight = np.where(good, np.float32(1), np.float32(0))
-        all_good = cv2.remap(weight, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) > 0.999
-        inside = all_good & _inside(raster, positions)
-        picture[rows, columns][inside] = seen[inside]
-        valid[rows, columns] = inside
-
-    _in_windows(raster, grid, fill)
+        x = part.x * np.float32(size[0] / width) - np.float32(0.5)
+        y = part.y * np.float32(size[1] / height) - np.float32(0.5)
+        seen = cv2.remap(source, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        inside = part.inside
+        if not good.all():
+            weight = cv2.remap(
+                good.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            )
+            inside = inside & (weight > 0.999)
+        picture[part.rows, part.columns] = np.where(inside[..., None] if color else inside, seen, 0)
+        valid[part.rows, part.columns] = inside
     return picture, valid
 
 
@@ -80,79 +109,74 @@ def resample_values(raster: Raster, grid: Grid) -> tuple[npt.NDArray[Any], Flags
     """
     shape = (grid.height, grid.width)
     values, valid = np.zeros(shape, raster.dtype), np.zeros(shape, bool)
-
-    def fill(rows: slice, columns: slice, positions: Floats) -> None:
-        box = _box(raster, positions)
-        if box is None:
-            return
-        part, good = raster.read_values(box)
-        inside = _inside(raster, positions)
-        column, row = np.floor(positions[inside]).astype(np.int64).T - np.array(box[:2])[:, None]
-        inside[inside] = good[row, column]
-        values[rows, columns][inside] = part[row, column][good[row, column]]
-        valid[rows, columns] = inside
-
-    _in_windows(raster, grid, fill)
+    for part in _parts(raster, grid):
+        source, good = raster.read_values(part.box)
+        inside = part.inside.copy()
+        # Rounding to 32 bits may reach the far border of the box.
+        row = np.minimum(part.y[inside].astype(np.int64), part.box[3] - 1)
+        column = np.minimum(part.x[inside].astype(np.int64), part.box[2] - 1)
+        seen = good[row, column]
+        inside[inside] = seen
+        values[part.rows, part.columns][inside] = source[row, column][seen]
+        valid[part.rows, part.columns] = inside
     return values, valid
 
 
-def _in_windows(raster: Raster, grid: Grid, fill: Callable[[slice, slice, Floats], None]) -> None:
-    """Call a function with each window of a grid and the places (H, W, 2) of its pixels in the raster."""
+def _parts(raster: Raster, grid: Grid) -> Iterator[_Part]:
+    """Windows of a grid that a raster has something to show in."""
     if (raster.crs is None) != (grid.crs is None):
         raise InputError(f"{raster.path} and the grid to show it on must both have a CRS, or neither.")
     for column, row, window in grid.windows(_SIDE):
         rows, columns = slice(row, row + window.height), slice(column, column + window.width)
-        fill(rows, columns, _positions(raster, window))
+        part = _part(raster, window, rows, columns, _STEP)
+        if part is not None:
+            yield part
 
 
-def _positions(raster: Raster, grid: Grid, step: int = _STEP) -> Floats:
-    """Where the centres of a grid's pixels are in a raster, (H, W, 2); its upper left corner is (0, 0)."""
-    columns, rows = _nodes(grid.width, step), _nodes(grid.height, step)
+def _part(raster: Raster, window: Grid, rows: slice, columns: slice, step: int) -> _Part | None:
+    """A window that is seen through a raster; None if the raster is elsewhere."""
+    at_x, at_y = _nodes(window.width, step), _nodes(window.height, step)
+    nodes = _positions(raster, window, at_x, at_y)
+    finite = np.asarray(np.isfinite(nodes).all(axis=2))
+    if step > 1 and not finite.all():  # the horizon, or the end of the CRS: nothing to interpolate between
+        return _part(raster, window, rows, columns, 1)
+    size = np.array((raster.width, raster.height))
+    if not finite.any():
+        return None
+    low = np.maximum(np.floor(nodes[finite].min(axis=0)) - _BORDER, 0)
+    high = np.minimum(np.ceil(nodes[finite].max(axis=0)) + _BORDER, size)
+    if (high <= low).any():
+        return None
+    local = np.where(finite[..., None], nodes - low, -1.0).astype(np.float32)
+    x, y = local[..., 0], local[..., 1]
+    if step > 1:
+        down, across = _weights(at_y, window.height), _weights(at_x, window.width)
+        x, y = (np.asarray(down @ v @ across.T, np.float32) for v in (x, y))
+    width, height = size - low
+    inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    box = int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
+    return _Part(rows, columns, box, x, y, inside)
+
+
+def _positions(
+    raster: Raster, grid: Grid, columns: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> Floats:
+    """Where the centres of some of a grid's pixels are in a raster, (rows, columns, 2); corner convention."""
     x, y = np.meshgrid(columns + 0.5, rows + 0.5)
     points = apply_homography(grid.crs_from_pixel, np.column_stack([x.ravel(), y.ravel()]))
     own = raster.grid
     if grid.crs is not None and raster.crs is not None:
         points = transform_points(grid.crs, raster.crs, points)
         points[:, 0] = unwrap(points[:, 0], own.center[0], raster.crs)
-    nodes = apply_homography(own.pixel_from_crs, points).reshape(len(rows), len(columns), 2)
-    if step == 1:
-        return nodes
-    if not np.isfinite(nodes).all():  # the horizon, or the end of the CRS: nothing to interpolate between
-        return _positions(raster, grid, 1)
-    down, across = _weights(rows, grid.height), _weights(columns, grid.width)
-    return np.stack([down @ nodes[..., i] @ across.T for i in (0, 1)], axis=-1)
+    return apply_homography(own.pixel_from_crs, points).reshape(len(rows), len(columns), 2)
 
 
 def _nodes(length: int, step: int) -> npt.NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, length, step), length - 1))
 
 
-def _weights(nodes: npt.NDArray[np.int64], length: int) -> Floats:
+def _weights(nodes: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.float32]:
     """(length, nodes): linear interpolation between nodes."""
-    return np.column_stack([np.interp(np.arange(length), nodes, unit) for unit in np.eye(len(nodes))])
-
-
-def _inside(raster: Raster, positions: Floats) -> Flags:
-    return np.asarray(((positions >= 0) & (positions < (raster.width, raster.height))).all(axis=2))
-
-
-def _box(raster: Raster, positions: Floats) -> tuple[int, int, int, int] | None:
-    """(column, row, width, height) of the part of a raster that holds `positions`; None for nothing."""
-    inside = _inside(raster, positions)
-    if not inside.any():
-        return None
-    needed = positions[inside]
-    low = np.maximum(np.floor(needed.min(axis=0)) - _BORDER, 0).astype(int)
-    high = np.minimum(np.ceil(needed.max(axis=0)) + _BORDER, (raster.width, raster.height)).astype(int)
-    return int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1])
-
-
-def _coarseness(positions: Floats) -> float:
-    """How many pixels of the raster a pixel of the grid is wide, in the middle."""
-    height, width = positions.shape[:2]
-    if min(height, width) < 2:
-        return 1.0
-    row, column = min(height // 2, height - 2), min(width // 2, width - 2)
-    origin = positions[row, column]
-    (a, b), (c, d) = positions[row, column + 1] - origin, positions[row + 1, column] - origin
-    return float(np.sqrt(abs(a * d - b * c)))
+    units = np.eye(len(nodes))
+    weights = np.column_stack([np.interp(np.arange(length), nodes, unit) for unit in units])
+    return np.asarray(weights, np.float32)
