@@ -4,10 +4,12 @@
               image ── patches of 16 px ──> branch L ┘ then each branch's CLS attends to the other's tokens
     teacher:  image ── patches of 12 px ──> branch S ┐ the same, but the queries and keys of branch L are
               3-D cells of the grid     ──> branch L ┘ rotated by their positions
-    both:     LayerNorm ── CLS ── linear, per branch ── mean ── unit length
+    both:     LayerNorm ── CLS ── linear, per branch ── mean ── BatchNorm ── unit length
 
 The network is CrossViT-Ti (Chen et al., ICCV 2021) of timm, with position embeddings that are interpolated
-for other image sizes. What the published retrieval system does otherwise is told in docs/crossvit.md.
+for other image sizes. The normalisation before unit length (a "BNNeck": Luo et al., TMM 2019) keeps what all
+images have in common out of the embedding: from random weights, contrastive losses otherwise make all
+embeddings the same. What the published retrieval system does otherwise is told in docs/crossvit.md.
 
 Shapes: B images, N tokens, C channels, D the size of an embedding.
 """
@@ -67,6 +69,7 @@ class CrossViT(nn.Module):
             )
         self.config = config
         self.backbone = _timm_crossvit(config)
+        self.neck = nn.BatchNorm1d(config.embedding_dim, affine=False)
 
     def image_tokens(self, image: Tensor, branch: int) -> Tensor:
         """CLS and patches of B×3×H×W images in branch 0 (S) or 1 (L), B×(1+n²)×C, positions added."""
@@ -105,7 +108,7 @@ class CrossViT(nn.Module):
         with torch.autocast(small.device.type, enabled=False):
             heads = zip((small, large), self.backbone.norm, self.backbone.head, strict=True)
             outputs = [head(norm(tokens[:, 0].to(norm.weight))) for tokens, norm, head in heads]
-            return F.normalize(torch.stack(outputs).mean(0), dim=1)
+            return F.normalize(self.neck(torch.stack(outputs).mean(0)), dim=1)
 
 
 class CrossViTRetrieval(CrossViT):

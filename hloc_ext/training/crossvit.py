@@ -32,6 +32,7 @@ from ..extractors.crossvit import load_weights, save_weights
 from ..formats.atomic import make_dir
 from ..models.crossvit import CrossViT, CrossViTConfig, CrossViTRetrieval, CrossViTTeacher, load_imagenet
 from ..pretrained import load_checkpoint
+from .crossvit_start import start_from_images
 from .place_data import PlaceData, PlaceDataConfig
 from .place_recall import embed
 from .place_rounds import Rounds
@@ -50,6 +51,8 @@ Network = CrossViTRetrieval | CrossViTTeacher
 
 IMAGENET = "imagenet"
 MODELS = ("student", "teacher")
+#: Pictures that random weights are fitted to.
+_START_IMAGES = 256
 
 
 @dataclass
@@ -81,8 +84,8 @@ class CrossViTRecipe:
     """The recipe: what is trained (student or teacher), from what, on what, and how.
 
     `initialize` names weights to start from: a file, or ``imagenet`` for those of timm; a teacher may start
-    from a student and the reverse. `spatial` is how a teacher reads its tokens: rotary, absolute (ablation)
-    or published.
+    from a student and the reverse. Without it, random weights are fitted to the pictures
+    (crossvit_start.py). `spatial` is how a teacher reads its tokens: rotary, absolute or published.
     """
 
     output: str = "outputs/train/crossvit"
@@ -250,6 +253,8 @@ def train(recipe: CrossViTRecipe) -> Path:
     teacher = load_weights(recipe.distillation.teacher) if recipe.distillation.teacher else None
     kinds = [network.config.spatial, teacher and teacher.config.spatial]
     data = PlaceData(recipe.data, published="published" in kinds)
+    if not recipe.initialize:
+        start_from_images(network, data.first_images(_START_IMAGES, recipe.trainer.seed))
     module = RetrievalTraining(network, teacher, data.overlaps, recipe.loss, recipe.distillation)
     started = time.monotonic()
     state = Rounds(data, output, recipe.trainer).fit(module, averaged=_network)

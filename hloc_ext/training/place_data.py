@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from torch import nn
 from torch.utils.data import Dataset, Subset
 
@@ -94,6 +95,12 @@ class PlaceData:
     def training(self, batches: Indices, size: int, seed: int) -> Dataset[Sample]:
         """Samples of the anchors of batches, (M, B) rows of :attr:`anchors`."""
         return self._pairs(self._sized(size), seed, batches)
+
+    def first_images(self, count: int, seed: int) -> torch.Tensor:
+        """Random anchors and their partners as training sees them, (2 · count, 3, H, H)."""
+        rows = np.random.default_rng(seed).integers(len(self.anchors), size=(1, count))
+        pairs = self.training(rows, self.config.size, seed)
+        return torch.cat([pairs[number]["image"] for number in range(count)])
 
     def embed_scenes(self, network: nn.Module, size: int) -> list[Embeddings]:
         """Embeddings (N, D) of all pictures of each scene, as they are, by a network in evaluation mode."""

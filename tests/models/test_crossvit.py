@@ -251,7 +251,7 @@ def test_every_parameter_gets_a_gradient(spatial: str | None):
 
 @pytest.mark.parametrize("spatial", [None, "rotary"])
 def test_bfloat16_on_a_cpu(spatial: str | None):
-    model = make(spatial).train()
+    model = make(spatial)  # in evaluation mode: statistics of a batch of two would magnify the rounding
     tokens = inputs(spatial, size=120)
     exact = model(*tokens)
     with torch.autocast("cpu", torch.bfloat16):
@@ -274,7 +274,7 @@ def test_stochastic_depth_acts_in_training_only():
 @pytest.mark.parametrize("spatial", [None, "rotary"])
 def test_imagenet_weights_fill_all_but_the_heads(timm_network: nn.Module, spatial: str | None):
     model = make(spatial)
-    own = ("backbone.head.", "content.")
+    own = ("backbone.head.", "content.", "neck.")
     kept = {n: t.clone() for n, t in model.state_dict().items() if n.startswith(own)}
     load_imagenet(model, timm_network.state_dict())
     for name, tensor in model.state_dict().items():
