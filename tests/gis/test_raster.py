@@ -9,6 +9,7 @@ import numpy as np
 import pyproj
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -272,6 +273,28 @@ def test_tiles_are_one_raster(tmp_path: Path) -> None:
         open_raster(tmp_path, zoom=3)
     (tmp_path / "18" / "150001" / "80000.png").write_bytes(b"no image")
     with pytest.raises(CorruptFileError, match=r"80000\.png"):
+        open_raster(tmp_path)
+
+
+def test_tiles_of_different_colour_models(tmp_path: Path) -> None:
+    folder = tmp_path / "17" / "1000"
+    folder.mkdir(parents=True)
+    grey = Image.fromarray(pattern(64, 64)[..., 0])
+    grey.save(folder / "2000.png")
+    palette = Image.fromarray(pattern(64, 64)).quantize(200)
+    palette.save(folder / "2001.png")
+    Image.fromarray(pattern(64, 64)).save(folder / "2002.jpg", quality=95)
+    see_through = np.dstack(
+        [pattern(64, 64), np.where(np.arange(64) < 9, 0, 255).astype(np.uint8)[None].repeat(64, 0)]
+    )
+    Image.fromarray(see_through).save(folder / "2003.png")
+    read, valid = open_raster(tmp_path).read()
+    np.testing.assert_array_equal(read[:64], pattern(64, 64)[..., :1].repeat(3, axis=2))
+    np.testing.assert_array_equal(read[64:128], np.asarray(palette.convert("RGB")))
+    assert np.abs(read[128:192].astype(int) - pattern(64, 64)).mean() < 4
+    assert valid[:192].all() and not valid[192:, :9].any() and valid[192:, 9:].all()
+    Image.fromarray(pattern(32, 32)).save(folder / "2003.png")
+    with pytest.raises(InputError, match="different sizes"):
         open_raster(tmp_path)
 
 

@@ -14,9 +14,10 @@ import shapely
 
 from hloc_ext.city.labels import COLORS, Label
 from hloc_ext.errors import InputError, MissingInputError
+from hloc_ext.evaluation.registration import class_iou
 from hloc_ext.gis.classes import DEFAULT, Rule, classify, parse_rule, raster_classes, read_rules
 from hloc_ext.gis.grid import Grid
-from hloc_ext.gis.raster import open_raster
+from hloc_ext.gis.raster import metric_grid, open_raster
 from hloc_ext.gis.render import OUTLINE, borders, map_picture, map_shapes
 from hloc_ext.gis.transform import Alignment
 from hloc_ext.gis.vector import Layer, read_layers
@@ -201,3 +202,15 @@ def test_a_picture_of_the_map() -> None:
     assert tuple(picture[2, 2]) == OUTLINE
     assert tuple(picture[0, 0]) == COLORS[Label.OTHER]
     assert borders(classes).sum() == 16
+
+
+def test_a_mask_and_the_polygons_made_of_it_are_the_same(shared_data: Path) -> None:
+    """Austin: the polygons are in degrees, the mask on a grid of UTM on NAD83."""
+    folder = shared_data / "bench" / "gis" / "austin"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    mask = open_raster(folder / "austin_buildings_mask.tif")
+    grid = metric_grid(open_raster(folder / "austin.tif"))
+    drawn = map_shapes(read_layers(folder / "austin_buildings.geojson"), RULES, grid).classes(grid)
+    true = map_shapes([mask], [Rule(BUILDING, values=(1,))], grid).classes(grid)
+    assert class_iou(drawn, true)[BUILDING] > 0.999
