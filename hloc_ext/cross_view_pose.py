@@ -11,7 +11,7 @@ temperature, which :func:`fit_temperature` chooses on pictures whose pose is kno
 
 Frames. Headings: degrees clockwise from north. Positions: metres east and north of the tile's centre. Class
 maps: row 0 in the north; a picture's BEV has the camera in its centre and the direction of the picture's
-centre column up, and cells of the size of the tile's.
+centre column up, and cells as large as the tile's.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def score_poses(
     Args:
         bev: (K, L, L) probabilities of the classes around the camera. The corners beyond the inscribed
             circle are not used.
-        tile: (L, L) integer classes, 255 where they are not known.
+        tile: (T, T) integer classes, 255 where they are not known. Its cells are as large as those of `bev`,
+            which may show less of the ground, T − L being even.
         tile_width: metres.
         search: where to look.
         visible: (L, L) weight of each cell of `bev`, e.g. False outside the field of view; None: 1.
@@ -180,10 +181,13 @@ def score_poses(
     """
     search = search or PoseSearch()
     bev, tile = np.asarray(bev, np.float32), np.asarray(tile)
-    if bev.ndim != 3 or bev.shape[1] != bev.shape[2] or tile.shape != bev.shape[1:]:
+    margin = (len(tile) - bev.shape[-1]) / 2
+    squares = bev.ndim == 3 and bev.shape[1] == bev.shape[2] and tile.shape == (len(tile),) * 2
+    if not squares or margin < 0 or margin % 1:
         raise InputError(
             f"The BEV has shape {bev.shape}, the class map of the tile {tile.shape}: expected (K, L, L) and"
-            " (L, L). Resize the class map to the BEV (nearest neighbour)."
+            " (T, T), T − L even and not negative. Resize the class map to cells of the BEV's size (nearest"
+            " neighbour)."
         )
     known = tile != IGNORE
     if not known.any() or tile[known].max() >= len(bev):
@@ -192,19 +196,22 @@ def score_poses(
             f" 0 to {len(bev) - 1}, and {IGNORE} where nothing is known."
         )
     headings, log_prior = search.grid()
-    size = bev.shape[1]
+    size = len(tile)
     reach = max(1, int(search.max_shift * size))
-    evidence = _evidence(bev, tile, known, visible)
+    around = int(margin)
+    evidence = np.pad(
+        _evidence(bev, tile, known, visible), ((0, 0), (around, around), (around, around))
+    )  # the camera in the middle of the tile
     length = scipy.fft.next_fast_len(size + reach, real=True)
     one_hot = np.stack([(tile == k).astype(np.float32) for k in range(len(bev))])
     spectrum = scipy.fft.rfft2(one_hot, (length, length))
     scores = np.empty((len(headings), 2 * reach + 1, 2 * reach + 1), np.float32)
-    around = np.arange(-reach, reach + 1)
+    shifts = np.arange(-reach, reach + 1)
     for index, heading in enumerate(headings):
         turned = scipy.fft.rfft2(_turned(evidence, heading), (length, length))
         correlation = scipy.fft.irfft2((spectrum * turned.conj()).sum(0), (length, length))
-        scores[index] = correlation[np.ix_(around, around)]  # negative shifts are at the end
-    return PoseScores(scores, log_prior, headings, around * tile_width / size, tile_width)
+        scores[index] = correlation[np.ix_(shifts, shifts)]  # negative shifts are at the end
+    return PoseScores(scores, log_prior, headings, shifts * tile_width / size, tile_width)
 
 
 def pose_from_scores(scores: PoseScores, temperature: float = TEMPERATURE) -> GroundPose:

@@ -88,6 +88,13 @@ def test_a_heading_turns_with_the_clock() -> None:
         assert (pose.east, pose.north) == pytest.approx((6.0, -9.0), abs=0.4)
 
 
+def test_a_view_of_less_than_the_tile() -> None:
+    labels, tile = scene(9)
+    bev = view(labels, -8.0, 5.0, 130.0)[20:-20, 20:-20]
+    pose = estimate_pose(certain(bev), tile, WIDTH)
+    assert (pose.east, pose.north) == pytest.approx((-8, 5), abs=0.5) and off(pose.heading, 130) < 1.5
+
+
 def test_a_known_heading_limits_the_search() -> None:
     labels, tile = scene(5)
     bev = certain(view(labels, -7.0, 4.0, 355.0))

@@ -36,8 +36,9 @@ _FREQUENCIES = 4  # of the sines that tell the attention in which row it is
 class BEVConfig:
     """Sizes of the branch that draws a BEV.
 
-    The picture of classes has ``cells * 2**len(up_widths)`` cells per side. `max_radius` in widths of the
-    tile; cells that are farther from an off-centre camera repeat what is seen there.
+    The picture of classes has ``cells * 2**len(up_widths)`` cells per side, and shows the middle of the tile,
+    `extent` of its width. `max_radius` is in widths of what is drawn; cells that are farther from an
+    off-centre camera repeat what is seen there.
     """
 
     width: int = 128  # channels of the polar and the Cartesian features
@@ -47,15 +48,32 @@ class BEVConfig:
     blocks: int = 2
     up_widths: tuple[int, ...] = (64, 32)
     classes: int = 6
+    extent: float = 1.0
     max_radius: float = HALF_DIAGONAL
 
     def __post_init__(self) -> None:
         self.up_widths = tuple(self.up_widths)  # lists of JSON and YAML
+        rest = self.size / self.extent - self.size if 0 < self.extent <= 1 else 1.0
+        if abs(rest / 2 - round(rest / 2)) > 1e-6:
+            raise InputError(
+                f"extent={self.extent}: expected a share of the tile such that a whole number of the"
+                f" {self.size} cells' widths is left on each side, e.g. 0.5."
+            )
 
     @property
     def size(self) -> int:
         """Cells per side of the logits."""
         return self.cells * 2 ** len(self.up_widths)
+
+    @property
+    def label_size(self) -> int:
+        """Cells per side of the whole tile, as large as those of the logits."""
+        return round(self.size / self.extent)
+
+    def middle(self, tile: Tensor) -> Tensor:
+        """What is drawn of maps of whole tiles, …×`label_size`×`label_size` to …×`size`×`size`."""
+        start = (self.label_size - self.size) // 2
+        return tile[..., start : start + self.size, start : start + self.size]
 
 
 class PolarAttention(nn.Module):
@@ -135,6 +153,8 @@ class BEVHead(nn.Module):
         for map_ in maps[1:]:
             fused = fused + F.interpolate(map_, finest, mode="bilinear", align_corners=False)
         polar = self.attention(F.gelu(self.norm(fused)))
+        if offset is not None:
+            offset = offset / self.config.extent
         x = polar_to_cartesian(polar, self.config.cells, offset, self.config.max_radius, fov, heading)
         x = self.blocks(x)
         for stage in self.up:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -68,6 +69,22 @@ def test_the_network_describes_both_views_and_draws(network: SSANetwork) -> None
     assert network.encoder.field_of_view(photo, "ground") == 90
     fov_known = network.head(network.encoder.maps(photo, "ground")[1][1:3], fov=90.0)
     torch.testing.assert_close(network.bev(photo), fov_known)
+
+
+@torch.no_grad()
+def test_a_part_of_the_tile_is_drawn(network: SSANetwork) -> None:
+    """A BEV of half a tile is what a network for tiles of half the size draws."""
+    half = SSANetwork(
+        dataclasses.replace(network.config, bev=dataclasses.replace(network.config.bev, extent=0.5))
+    )
+    half.load_state_dict(network.state_dict())
+    ground, offset = torch.randn(1, 3, 64, 352), torch.tensor([[0.1, -0.05]])
+    torch.testing.assert_close(half.eval().bev(ground, offset), network.bev(ground, 2 * offset))
+    assert half.config.bev.label_size == 32
+    tile = torch.arange(32)[None, :] + 100 * torch.arange(32)[:, None]
+    torch.testing.assert_close(half.config.bev.middle(tile), tile[8:24, 8:24])
+    with pytest.raises(InputError, match="extent"):
+        BEVConfig(extent=0.7)
 
 
 def test_strides_that_the_backbone_has_not(network: SSANetwork) -> None:
