@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -121,7 +121,8 @@ class Encoder(nn.Module):
     def levels(self) -> tuple[list[int], list[int]]:
         """Strides and channels of the feature maps of the backbone, from fine to coarse."""
         if isinstance(self.backbone, FasterViT):
-            return list(STRIDES), list(self.backbone.config.dims)
+            stages = self.backbone.config.stages
+            return list(STRIDES[:stages]), list(self.backbone.config.dims[:stages])
         info = _feature_info(self.backbone)
         return [level["reduction"] for level in info], [level["num_chs"] for level in info]
 
@@ -398,11 +399,12 @@ def build_backbone(config: EncoderConfig, pretrained: bool = False) -> Any:
     polar = config.pooling == "polar"
     backbone: Any
     if config.backbone in VARIANTS:
-        if polar and config.stride != STRIDES[-1]:
-            raise InputError(f"{config.backbone} pools features of stride {STRIDES[-1]} only.")
         if pretrained:
             raise InputError(f"{config.backbone} has no public weights: set pretrained=false.")
-        return FasterViT(VARIANTS[config.backbone])
+        variant = VARIANTS[config.backbone]
+        if polar and config.stride in STRIDES[2:]:
+            variant = replace(variant, stages=STRIDES.index(config.stride) + 1)
+        return FasterViT(variant)
     allow_cpu_torchvision()
     import timm
 

@@ -46,6 +46,7 @@ class FasterViTConfig:
         position_hidden: width of the networks that turn positions into embeddings and biases.
         drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first.
         num_classes: outputs of a linear head; 0: none.
+        stages: how many of the four there are; with 3 the last features have 16 pixels per cell.
     """
 
     stem_dim: int = 64
@@ -58,6 +59,7 @@ class FasterViTConfig:
     position_hidden: int = 512
     drop_path: float = 0.2
     num_classes: int = 0
+    stages: int = 4
 
 
 _SMALL: dict[str, Any] = {"position_hidden": 64, "drop_path": 0.0}
@@ -77,7 +79,7 @@ class FasterViT(nn.Module):
         config: sizes.
 
     Raises:
-        InputError: channels that the heads do not divide.
+        InputError: channels that the heads do not divide, or a number of stages other than 3 and 4.
     """
 
     def __init__(self, config: FasterViTConfig | None = None) -> None:
@@ -85,7 +87,9 @@ class FasterViT(nn.Module):
         self.config = config = config or FasterViTConfig()
         if any(dim % heads for dim, heads in zip(config.dims[2:], config.heads, strict=True)):
             raise InputError(f"FasterViT: heads {config.heads} do not divide channels {config.dims[2:]}.")
-        dims, depths = config.dims, config.depths
+        if config.stages not in (3, 4):
+            raise InputError(f"FasterViT has 3 or 4 stages, not {config.stages}.")
+        dims, depths = config.dims[: config.stages], config.depths[: config.stages]
         steps = max(1, sum(depths) - 1)
         rates = [config.drop_path * block / steps for block in range(sum(depths))]
         ends = list(itertools.accumulate(depths))
@@ -98,29 +102,30 @@ class FasterViT(nn.Module):
             nn.BatchNorm2d(dims[0], eps=1e-4),
             nn.ReLU(),
         )
-        self.stages = nn.ModuleList(
-            [
-                nn.Sequential(*(ConvBlock(dims[0], rate) for rate in drops[0])),
-                nn.Sequential(*(ConvBlock(dims[1], rate) for rate in drops[1])),
-                WindowStage(dims[2], config.heads[0], drops[2], config, config.carriers),
-                WindowStage(dims[3], config.heads[1], drops[3], config, 0),
-            ]
-        )
+        stages: list[nn.Module] = [
+            nn.Sequential(*(ConvBlock(dim, rate) for rate in drop))
+            for dim, drop in zip(dims[:2], drops[:2], strict=True)
+        ]
+        carriers = (config.carriers, 0)
+        attention = zip(dims[2:], config.heads, drops[2:], carriers, strict=False)  # may lack the last stage
+        stages += [WindowStage(*sizes, config) for sizes in attention]
+        self.stages = nn.ModuleList(stages)
         self.downsamples = nn.ModuleList(Downsample(*pair) for pair in itertools.pairwise(dims))
-        self.norm = nn.BatchNorm2d(dims[3])
-        self.head = nn.Linear(dims[3], config.num_classes) if config.num_classes else nn.Identity()
+        self.norm = nn.BatchNorm2d(dims[-1])
+        self.head = nn.Linear(dims[-1], config.num_classes) if config.num_classes else nn.Identity()
         self.apply(_initialise)
 
     @property
     def num_features(self) -> int:
         """Channels of the last features."""
-        return self.config.dims[3]
+        return self.config.dims[self.config.stages - 1]
 
     def forward_intermediates(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """All feature maps of B×3×H×W images, ImageNet-normalised.
 
         Returns:
-            The last one, normalised, B×C×⌈H/32⌉×⌈W/32⌉; and the output of each stage, by :data:`STRIDES`.
+            The last one, normalised, B×C×⌈H/32⌉×⌈W/32⌉ (of three stages: /16); and the output of each stage,
+            by :data:`STRIDES`.
         """
         x = self.stem(image)
         maps: list[Tensor] = []
@@ -132,7 +137,7 @@ class FasterViT(nn.Module):
         return self.norm(x), maps
 
     def forward_features(self, image: Tensor) -> Tensor:
-        """Last features of B×3×H×W images: B×C×⌈H/32⌉×⌈W/32⌉."""
+        """Last features of B×3×H×W images, as :meth:`forward_intermediates`."""
         return self.forward_intermediates(image)[0]
 
     def forward_head(self, features: Tensor) -> Tensor:
@@ -179,12 +184,12 @@ class WindowStage(nn.Module):
         dim: channels.
         heads: of attention.
         drops: rates of stochastic depth of the blocks.
-        config: sizes.
         carriers: carrier tokens per side of a window; 0: none.
+        config: sizes.
     """
 
     def __init__(
-        self, dim: int, heads: int, drops: Sequence[float], config: FasterViTConfig, carriers: int
+        self, dim: int, heads: int, drops: Sequence[float], carriers: int, config: FasterViTConfig
     ) -> None:
         super().__init__()
         self.window, self.carriers = config.window, carriers

@@ -177,6 +177,13 @@ def test_polar_encoder_has_no_last_stage():
 
 
 @torch.no_grad()
+def test_student_with_polar_pooling_has_three_stages():
+    student = shared("fastervit_nano", pooling="polar", embedding_dim=64, sectors=8, stride=16)
+    assert student.levels == ([4, 8, 16], [12, 24, 48]) and len(student.backbone.stages) == 3
+    assert student(torch.randn(2, 3, 32, 128), "ground").shape == (2, 64)
+
+
+@torch.no_grad()
 def test_only_the_middle_of_a_tile_is_looked_at():
     network, tile = shared(aerial_crop=0.5), torch.randn(1, 3, 64, 64)
     other = torch.randn(1, 3, 64, 64)
@@ -221,7 +228,7 @@ def test_unrolled_tiles_turn_with_the_scene():
         ({"aerial_crop": 0.0}, "share of the tile"),
         ({"pooling": "polar"}, "multiple of its 16 sectors"),
         ({"pooling": "polar", "embedding_dim": 24}, "multiple of its 16 sectors"),
-        ({"backbone": "fastervit_nano", "pooling": "polar", "embedding_dim": 32, "stride": 16}, "stride 32"),
+        ({"backbone": "fastervit_nano", "pooling": "polar", "embedding_dim": 32, "stride": 5}, "of stride 5"),
     ],
 )
 def test_configurations_that_cannot_be_built(options, message):

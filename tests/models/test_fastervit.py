@@ -62,6 +62,14 @@ def test_pooled_features_are_the_mean_of_the_map():
     torch.testing.assert_close(network(image), features.mean((2, 3)))
 
 
+def test_without_the_last_stage():
+    network, image = small(stages=3), torch.randn(1, 3, 64, 96)
+    last, maps = network.forward_intermediates(image)
+    assert last.shape == (1, 16, 4, 6) and len(maps) == 3 and network.num_features == 16
+    with pytest.raises(InputError, match="3 or 4 stages, not 2"):
+        small(stages=2)
+
+
 def test_windows_are_equal_and_inverted():
     windows = Windows(14, 77, 7)
     assert (windows.rows, windows.columns, windows.side, windows.padding) == (2, 11, (7, 7), (0, 0))
