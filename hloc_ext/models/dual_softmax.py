@@ -109,28 +109,43 @@ def _mutual_matches_of_pair(
     keep0, keep1 = (d.log_matchability.isneginf().logical_not().nonzero()[:, 0] for d in (first, second))
     if not len(keep0) or not len(keep1):
         return keep0[:0], keep1[:0], first.log_matchability[:0]
-    a, b = first.vectors[keep0] * scale, second.vectors[keep1]
+    a, b = (d.vectors[keep].float() for d, keep in ((first, keep0), (second, keep1)))
     m0, m1 = first.log_matchability[keep0], second.log_matchability[keep1]
     rows = max(1, block_elements // len(b))
     blocks = [slice(start, start + rows) for start in range(0, len(a), rows)]
 
-    # First pass: sums of rows and columns. Second pass: the best of each row and column.
+    # What is added to a row or a column is a further channel, so that the product of matrices adds it.
+    # First pass: sums of rows and columns. Second pass: the best of each row, and how good that of a column is.
+    left, right = _extended(a * scale, -scale, 1.0), _extended(b, 1.0, 0.0).T.contiguous()
     row_sum, column_sum = torch.zeros_like(m0), torch.zeros_like(m1)
     for block in blocks:
-        exponential = (a[block] @ b.T).float().sub_(scale).exp_()
+        exponential = (left[block] @ right).exp_()
         row_sum[block] = exponential.sum(1)
         column_sum += exponential.sum(0)
     row_term = m0 - row_sum.clamp_min(1e-30).log() - scale
     column_term = m1 - column_sum.clamp_min(1e-30).log() - scale
+    left, right = _extended(2 * scale * a, row_term, 1.0), _extended(b, 1.0, column_term).T.contiguous()
     best1, best_log = torch.zeros_like(keep0), torch.zeros_like(row_term)
-    best0, column_best = torch.zeros_like(keep1), torch.full_like(column_term, float("-inf"))
+    column_best = torch.full_like(column_term, float("-inf"))
     for block in blocks:
-        log_p = (a[block] @ b.T).float().mul_(2).add_(column_term).add_(row_term[block, None])
+        log_p = left[block] @ right
         best_log[block], best1[block] = log_p.max(1)
-        value, index = log_p.max(0)
-        better = value > column_best
-        column_best = torch.where(better, value, column_best)
-        best0 = torch.where(better, index + block.start, best0)
-    tokens = torch.arange(len(a), device=a.device)
-    chosen = ((best0[best1] == tokens) & (best_log > torch.as_tensor(min_probability).log())).nonzero()[:, 0]
+        column_best = torch.maximum(column_best, log_p.amax(0))
+    mutual = (best_log == column_best[best1]) & (best_log > torch.as_tensor(min_probability).log())
+    chosen = _first_of_each(best1, mutual)
     return keep0[chosen], keep1[best1[chosen]], best_log[chosen]
+
+
+def _extended(vectors: Tensor, first: Tensor | float, second: Tensor | float) -> Tensor:
+    """N×D vectors with two further channels, each a number or N of them."""
+    more = [torch.as_tensor(t).to(vectors).expand(len(vectors)).unsqueeze(1) for t in (first, second)]
+    return torch.cat([vectors, *more], 1)
+
+
+def _first_of_each(columns: Tensor, rows: Tensor) -> Tensor:
+    """Those of the rows (a mask) that are the first one with their column: equally good rows may be many."""
+    chosen = rows.nonzero()[:, 0]
+    own = columns[chosen]
+    first = torch.full((int(columns.max()) + 1,), len(columns), device=columns.device)
+    first.scatter_reduce_(0, own, chosen, "amin")
+    return chosen[first[own] == chosen]

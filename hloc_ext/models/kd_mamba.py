@@ -12,7 +12,7 @@ ICCV 2023).
 
 The *joint scan*: half of the heads are self scans, in which an image writes the state and reads it; the other
 half are cross scans, in which one image writes the state and the **other one reads it**, at the same place of
-the grid. Both are the same scan (:func:`~hloc_ext.models.ssd.ssd_scan`), with C exchanged between the images.
+the grid. Both are the same scan (:func:`~hloc_ext.models.ssd.ssd_two_way`), with C exchanged between the images.
 Unlike the concatenation of both images into one sequence, this treats them alike: exchanging the images
 exchanges the matches, exactly.
 
@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .dual_softmax import Descriptors, Matches, mutual_matches
-from .ssd import ssd_scan
+from .ssd import ssd_two_way
 
 STRIDE = 8
 FINE_STRIDE = 2
@@ -213,15 +213,18 @@ class JointScan(nn.Module):
         inner = self.local(masked(inner, mask).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         inner, B, C = F.silu(inner).split([dim, 2 * state, 2 * state], -1)
         dt = masked(F.softplus(dt.float() + self.step_bias), mask)
-        B, C = (4 * [t.unflatten(-1, (2, state))] for t in (B, C))
-        y = ssd_scan(
-            into_directions(inner.unflatten(-1, (2, 4, -1)).unbind(4)),
-            into_directions(dt.unflatten(-1, (2, 4, 1)).unbind(4)).squeeze(-1),
-            -self.log_rate.exp(),
-            into_directions(B),
-            exchange_cross(into_directions(C)),
-        )
-        y = out_of_directions(exchange_cross(y), height, width).flatten(3) + self.skip * inner
+        # Heads: (self, cross) × (rows, columns) × (forwards, backwards).
+        x_heads, steps = inner.unflatten(-1, (2, 2, 2, -1)), dt.unflatten(-1, (2, 2, 2))
+        rates = -self.log_rate.exp().unflatten(0, (2, 2, 2))
+        B, C = (t.unflatten(-1, (2, state)) for t in (B, C))
+        C = exchange_cross(C, 3)
+        scanned = []
+        for order in range(2):  # rows, columns
+            tokens = x_heads[:, :, :, :, order], steps[:, :, :, :, order], B, C
+            x_order, dt_order, B_order, C_order = (into_sequences(t, order) for t in tokens)
+            y = ssd_two_way(x_order, dt_order, rates[:, order], B_order, C_order)
+            scanned.append(out_of_sequences(exchange_cross(y, 1), order, height, width))
+        y = torch.stack(scanned, 4).flatten(3) + self.skip * inner
         return x + masked(self.output(self.output_norm(y * F.silu(gate))), mask)
 
 
@@ -241,29 +244,24 @@ def masked(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask
 
 
-def into_directions(tokens: Sequence[Tensor]) -> Tensor:
-    """Order tokens as sequences, B×N×8×C; `tokens` are those of each direction, B×h×w×2×C for self and cross.
-
-    Directions: along rows, the same backwards, along columns, the same backwards.
-    """
-    rows = [t.flatten(1, 2) for t in tokens[:2]]
-    columns = [t.transpose(1, 2).flatten(1, 2) for t in tokens[2:]]
-    return torch.stack([rows[0], rows[1].flip(1), columns[0], columns[1].flip(1)], 3).flatten(2, 3)
+def into_sequences(tokens: Tensor, order: int) -> Tensor:
+    """Order tokens along rows (0) or columns (1): B×h×w×G×... to B×G×N×..."""
+    rows = tokens if order == 0 else tokens.transpose(1, 2)
+    return rows.movedim(3, 1).flatten(2, 3)
 
 
-def out_of_directions(sequences: Tensor, height: int, width: int) -> Tensor:
-    """Undo :func:`into_directions`: B×N×8×C to B×h×w×2×4×C."""
-    forward, backward, down, up = sequences.unflatten(2, (2, 4)).unbind(3)
-    rows = (t.unflatten(1, (height, width)) for t in (forward, backward.flip(1)))
-    columns = (t.unflatten(1, (width, height)).transpose(1, 2) for t in (down, up.flip(1)))
-    return torch.stack([*rows, *columns], 4)
+def out_of_sequences(sequences: Tensor, order: int, height: int, width: int) -> Tensor:
+    """Undo :func:`into_sequences`: B×G×N×... to B×h×w×G×..."""
+    size = (height, width) if order == 0 else (width, height)
+    rows = sequences.unflatten(2, size).movedim(1, 3)
+    return rows if order == 0 else rows.transpose(1, 2)
 
 
-def exchange_cross(sequences: Tensor) -> Tensor:
-    """Exchange image 0 and image 1 (the halves of the batch) in the 4 groups of the cross scans: 2B×N×8×C."""
-    own, cross = sequences.split([4, 4], 2)
+def exchange_cross(tokens: Tensor, dim: int) -> Tensor:
+    """Exchange image 0 and image 1 (the halves of the batch) in the cross scans, the second half of `dim`."""
+    own, cross = tokens.chunk(2, dim)
     first, second = cross.chunk(2)
-    return torch.cat([own, torch.cat([second, first])], 2)
+    return torch.cat([own, torch.cat([second, first])], dim)
 
 
 # --- fine features ------------------------------------------------------------------------------------------

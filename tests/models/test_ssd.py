@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hloc_ext.errors import InputError
-from hloc_ext.models.ssd import has_triton_kernels, ssd_chunked, ssd_recurrence, ssd_scan
+from hloc_ext.models.ssd import has_triton_kernels, ssd_chunked, ssd_recurrence, ssd_scan, ssd_two_way
 
 
 def make_inputs(
@@ -85,6 +85,54 @@ def test_chunked_and_its_gradients_equal_those_of_the_recurrence(length, chunk_s
     of_chunks = torch.autograd.grad((weights * actual).sum(), inputs)
     for mine, reference in zip(of_chunks, of_recurrence, strict=True):
         torch.testing.assert_close(mine, reference, rtol=1e-8, atol=1e-8)
+
+
+def two_way_by_recurrence(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
+    """Scans of each group and direction by themselves."""
+    results = []
+    for direction in range(2):
+        inputs = [t.transpose(1, 2) for t in (x[..., direction, :], dt[..., direction], B, C)]  # B×L×G×...
+        inputs = [t.flip(1) for t in inputs] if direction else inputs
+        y = ssd_recurrence(inputs[0], inputs[1], A[:, direction], inputs[2], inputs[3]).transpose(1, 2)
+        results.append(y.flip(2) if direction else y)
+    return torch.stack(results, 3)
+
+
+def make_two_way(length: int, seed: int = 0, groups: int = 3) -> list[Tensor]:
+    x, dt, A, B, C = make_inputs(length, seed, groups=groups, heads=2 * groups)
+    heads = [t.unflatten(2, (groups, 2)).transpose(1, 2) for t in (x, dt)]
+    return [*heads, A.unflatten(0, (groups, 2)), B.transpose(1, 2), C.transpose(1, 2)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(length=st.integers(1, 90), chunk_size=st.integers(1, 40), seed=st.integers(0, 1000))
+def test_two_ways_equal_two_recurrences(length, chunk_size, seed):
+    inputs = make_two_way(length, seed)
+    y = ssd_two_way(*inputs, chunk_size)
+    assert y.shape == inputs[0].shape
+    torch.testing.assert_close(y, two_way_by_recurrence(*inputs), rtol=1e-10, atol=1e-10)
+
+
+def test_gradients_of_two_ways():
+    inputs = [t.requires_grad_() for t in make_two_way(37)]
+    weights = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = torch.autograd.grad((weights * two_way_by_recurrence(*inputs)).sum(), inputs)
+    actual = torch.autograd.grad((weights * ssd_two_way(*inputs, 8)).sum(), inputs)
+    for mine, reference in zip(actual, expected, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-9, atol=1e-9)
+
+
+def test_two_ways_stay_finite_where_decays_leave_the_range_of_floats():
+    x, dt, A, B, C = (t.float() for t in make_two_way(100))
+    inputs = [t.requires_grad_() for t in (x, 1000 * dt, A, B, C)]
+    y = ssd_two_way(*inputs)
+    y.square().sum().backward()
+    assert y.isfinite().all() and all(t.grad is not None and t.grad.isfinite().all() for t in inputs)
+
+
+def test_two_ways_refuse_an_unknown_backend():
+    with pytest.raises(InputError, match='Unknown backend "numpy"'):
+        ssd_two_way(*make_two_way(5), backend="numpy")
 
 
 def test_gradcheck():
