@@ -115,7 +115,7 @@ def _mutual_matches_of_pair(
     blocks = [slice(start, start + rows) for start in range(0, len(a), rows)]
 
     # What is added to a row or a column is a further channel, so that the product of matrices adds it.
-    # First pass: sums of rows and columns. Second pass: the best of each row, and how good that of a column is.
+    # First pass: sums of rows and columns. Second pass: the best of each row, and how good a column's is.
     left, right = _extended(a * scale, -scale, 1.0), _extended(b, 1.0, 0.0).T.contiguous()
     row_sum, column_sum = torch.zeros_like(m0), torch.zeros_like(m1)
     for block in blocks:

@@ -145,7 +145,7 @@ def ssd_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_si
 
 
 def _two_way_chunked(x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, chunk_size: int) -> Tensor:
-    """:func:`ssd_two_way` by matrix products; see :func:`ssd_chunked`, of which this is the symmetric form."""
+    """:func:`ssd_two_way` by matrix products: the symmetric form of :func:`ssd_chunked`."""
     length, dtype = x.shape[2], x.dtype
     pad = -length % chunk_size
     if pad:  # dt = 0: tokens without effect
