@@ -80,28 +80,32 @@ class CrossViewNetworks:
     Args:
         files: weights; one file for both views, or one for each view (names of weights of the package or
             files).
-        views: the views that will be described.
+        views: the views that will be described; None: those that the files describe.
+
+    Attributes:
+        models: of these views.
+        about: digests of the weights of all views in the files, and the numbers of a descriptor; an index
+            keeps them, so that queries by other weights are refused.
+        device: where the networks are.
 
     Raises:
         MissingInputError, CorruptFileError: weights do not exist or cannot be read.
         InputError: a view is described by none, or by several files; the descriptors differ in size.
     """
 
-    def __init__(self, files: Sequence[Path | str], views: Sequence[str] = VIEWS) -> None:
+    def __init__(self, files: Sequence[Path | str], views: Sequence[str] | None = VIEWS) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.models: dict[str, CrossViewDescriptor] = {}
         self.about: dict[str, Any] = {}
         for file in files:
-            sizes = load_cross_view(file)[1].sizes
-            for view in views:
-                if view not in sizes:
-                    continue
-                if view in self.models:
+            for view in load_cross_view(file)[1].sizes:
+                if f"{view} weights" in self.about:
                     raise InputError(f"Two of the weights {list(map(str, files))} describe {view} pictures.")
                 model = CrossViewDescriptor({"weights": str(file), "view": view})
-                self.models[view] = model.to(self.device).eval()
                 self.about[f"{view} weights"] = fingerprint(model)
-        if missing := [view for view in views if view not in self.models]:
+                if views is None or view in views:
+                    self.models[view] = model.to(self.device).eval()
+        if missing := [view for view in views or () if view not in self.models]:
             raise InputError(
                 f"None of the weights {list(map(str, files))} describes {' or '.join(missing)} pictures:"
                 " give the weights of that view, too."
@@ -213,8 +217,8 @@ def ground_images(
     width = field_of_view_columns(model.info.sizes["ground"][1], fov)
     if width < MIN_WIDTH:
         raise InputError(
-            f"A field of view of {fov:g} degrees is {width} pixels wide to {model.conf['weights']}, which needs"
-            f" {MIN_WIDTH}: use weights for larger panoramas, or leave the photo out."
+            f"A field of view of {fov:g} degrees is {width} pixels wide to {model.conf['weights']}, which"
+            f" needs {MIN_WIDTH}: use weights for larger panoramas, or leave the photo out."
         )
     return CrossViewImages(
         pairs,

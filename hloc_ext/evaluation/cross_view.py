@@ -224,8 +224,8 @@ def within_metres(
     """Tiles within a distance of each query, (Q, P), −1 for none.
 
     Args:
-        query_positions: (Q, 2) metres in a local metric frame, NaN where unknown.
-        reference_positions: (R, 2) likewise.
+        query_positions: (Q, 2) metres in a local metric frame, or (Q, 3) geocentric; NaN where unknown.
+        reference_positions: (R, 2) or (R, 3) likewise.
         radius: metres; the distance itself is within.
     """
     queries, references = np.asarray(query_positions, float), np.asarray(reference_positions, float)
@@ -259,6 +259,7 @@ class CrossViewScores:
         num_within: queries with a tile within `radius`.
         radius: metres.
         distance: (Q,) metres from the camera to the centre of the first tile, NaN where unknown.
+        ranks: of the true tiles.
     """
 
     num_queries: int
@@ -269,7 +270,8 @@ class CrossViewScores:
     recall_within: Mapping[str, float] | None = None
     num_within: int = 0
     radius: float = CVACT_RADIUS
-    distance: Array = field(default_factory=lambda: np.empty(0))
+    distance: Array = field(default_factory=lambda: np.empty(0), repr=False)
+    ranks: Ranks | None = field(default=None, repr=False)
 
     @property
     def median_distance(self) -> float | None:
@@ -323,8 +325,8 @@ def evaluate_retrieval(
         positives: (Q,) tile of each panorama.
         semi_positives: (Q, S) tiles that also show the place, −1 for none; they are wrong answers for the
             recall, and not counted for the hit rate.
-        query_positions: (Q, 2) metres in a local metric frame, NaN where unknown.
-        reference_positions: (R, 2) centres of the tiles, same frame.
+        query_positions: (Q, 2) metres in a local metric frame, or (Q, 3) geocentric; NaN where unknown.
+        reference_positions: (R, 2) or (R, 3), centres of the tiles, same frame.
         radius: of the rule by metres.
         ks: columns of the recall besides 1 %.
 
@@ -358,4 +360,5 @@ def evaluate_retrieval(
         num_within,
         radius,
         distance,
+        ranks,
     )

@@ -89,7 +89,8 @@ class Table:
     Attributes:
         title: heading.
         headers: of the columns; the first column names the rows.
-        rows: a number is written with three significant digits, None as a dash.
+        rows: a fraction is written with three significant digits, a whole number (int) with all, None as a
+            dash.
         note: below the heading.
     """
 

@@ -216,7 +216,8 @@ def _table_section(table: Table) -> str:
                 kind = ' class="number"' if is_number else ""
                 cells.append(f"<td{kind}>{escape('–' if value is None else str(value))}</td>")
             else:
-                cells.append(_cell(value, number(value)))
+                is_count = isinstance(value, int)
+                cells.append(_cell(value, f"{value:,}" if is_count else number(value)))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     headers = list(zip(table.headers, [False, *numeric[1:]], strict=True))
     return _section(table.title, _table(headers, rows, table.title, sortable=True), table.note)
