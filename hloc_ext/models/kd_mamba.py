@@ -13,8 +13,8 @@ ICCV 2023).
 The *joint scan*: half of the heads are self scans, in which an image writes the state and reads it; the other
 half are cross scans, in which one image writes the state and the **other one reads it**, at the same place of
 the grid. Both are the same scan (:func:`~hloc_ext.models.ssd.ssd_two_way`), with C exchanged between the
-images. Unlike the concatenation of both images into one sequence, this treats them alike: exchanging the images
-exchanges the matches, exactly.
+images. Unlike the concatenation of both images into one sequence, this treats them alike: exchanging the
+images exchanges the matches, exactly.
 
 Conventions: pixels have their centre of the top-left at (0, 0). Every strided convolution is 3×3 with padding
 1, so that index k at stride s lies at pixel s·k: cell (r, c) of the coarse grid has its centre at pixel (8c,

@@ -66,7 +66,7 @@ def ssd_two_way(
 ) -> Tensor:
     """Scan sequences forwards and backwards at once, with heads of their own and the same B and C.
 
-    On a CPU this costs about half of two scans: products of B and C and copies of both are shared.
+    That is cheaper than two scans: products of B and C, and copies of both, are shared.
 
     Args:
         x: inputs, B×G×L×2×P, first those of the scan forwards.
@@ -83,12 +83,11 @@ def ssd_two_way(
         InputError: `backend` is unknown or not installed.
     """
     if backend == "triton" or (backend == "auto" and x.is_cuda and has_triton_kernels()):
-        both = [t.unsqueeze(3).expand(-1, -1, -1, 2, -1) for t in (B, C)]
-        sequences = [  # B×L×2G×...
+        x, dt, B, C = (  # B×L×2G×...
             torch.stack([t[:, :, :, 0], t[:, :, :, 1].flip(2)], 2).flatten(1, 2).transpose(1, 2)
-            for t in (x, dt.unsqueeze(-1), *both)
-        ]
-        y = ssd_scan(sequences[0], sequences[1].squeeze(-1), A.flatten(), *sequences[2:], chunk_size, backend)
+            for t in (x, dt, *(t.unsqueeze(3).expand(-1, -1, -1, 2, -1) for t in (B, C)))
+        )
+        y = ssd_scan(x, dt, A.flatten(), B, C, chunk_size, backend)
         forwards, backwards = y.transpose(1, 2).unflatten(1, (-1, 2)).unbind(2)
         return torch.stack([forwards, backwards.flip(2)], 3)
     if backend not in ("auto", "torch"):

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hloc_ext.errors import InputError
+from hloc_ext.models import ssd
 from hloc_ext.models.ssd import has_triton_kernels, ssd_chunked, ssd_recurrence, ssd_scan, ssd_two_way
 
 
@@ -128,6 +129,14 @@ def test_two_ways_stay_finite_where_decays_leave_the_range_of_floats():
     y = ssd_two_way(*inputs)
     y.square().sum().backward()
     assert y.isfinite().all() and all(t.grad is not None and t.grad.isfinite().all() for t in inputs)
+
+
+def test_two_ways_by_scans_forwards_only(monkeypatch):
+    # What the kernels of mamba_ssm are given, with the recurrence in their place.
+    monkeypatch.setattr(ssd, "has_triton_kernels", lambda: True)
+    monkeypatch.setattr(ssd, "ssd_scan", lambda *inputs: ssd_recurrence(*inputs[:5]))
+    inputs = make_two_way(17)
+    torch.testing.assert_close(ssd_two_way(*inputs, backend="triton"), two_way_by_recurrence(*inputs))
 
 
 def test_two_ways_refuse_an_unknown_backend():
