@@ -193,7 +193,7 @@ def evaluate_drawing(
             with log.stage(f"poses, {label}", count=len(some)):
                 headings = method.networks.describe_grounds(some, condition, args.seed).true_headings
                 errors[label] = evaluate_poses(
-                    method.networks, method.index, some, condition, headings, seed=args.seed
+                    method.networks, method.index.table, some, condition, headings, seed=args.seed
                 )
     return bevs, errors
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from hloc_ext.cross_view_bev import CLASSES, BEVScores, score_bevs
 from hloc_ext.cross_view_descriptors import Condition, CrossViewNetworks, GroundDescriptors
-from hloc_ext.cross_view_index import CrossViewIndex, Retrieved
+from hloc_ext.cross_view_index import CrossViewIndex, Retrieved, TileTable
 from hloc_ext.cross_view_localization import PoseErrors, estimate_poses, pose_errors
 from hloc_ext.cross_view_pose import PoseSearch
 from hloc_ext.datasets.cross_view.geography import earth_centred
@@ -189,7 +189,7 @@ def condition_table(outcomes: Sequence[Outcome]) -> Table:
 
 def evaluate_poses(
     networks: CrossViewNetworks,
-    index: CrossViewIndex,
+    table: TileTable,
     pairs: CrossViewSet,
     condition: Condition,
     true_headings: npt.ArrayLike,
@@ -200,14 +200,14 @@ def evaluate_poses(
 
     Args:
         networks: that of the ground view draws bird's-eye views.
-        index: of the tiles.
+        table: of the tiles.
         pairs: queries with known tiles and offsets.
         condition: how they come.
         true_headings: (Q,) of the descriptors under that condition.
         search: options of the search.
         seed: of random headings; that of the descriptors.
     """
-    poses = estimate_poses(networks, pairs, pairs.positives, index.table, condition, search, seed)
+    poses = estimate_poses(networks, pairs, pairs.positives, table, condition, search, seed)
     return pose_errors(poses, pairs.offsets, pairs.tile_size[pairs.positives], true_headings)
 
 

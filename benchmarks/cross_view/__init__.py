@@ -1,0 +1,1 @@
+"""Cross-view networks side by side: retrieval, cost, limited fields of view, poses, bird's-eye views."""
