@@ -148,8 +148,8 @@ def groups_of(shown: Shown, number: int = 8) -> list[PictureGroup]:
         drawn = [_bev(shown, row, picture) for row, picture in zip(rows, pictures, strict=True)]
         note = (
             "From left to right: what the network draws from the panorama, forward up; the same without what"
-            " buildings hide; the class map of the best tile; the tile, with the probability of the position"
-            " and the pose where it was searched."
+            " buildings hide; the class map of the best tile, as much of it as is drawn; the whole tile, with"
+            " the probability of the position and the pose where it was searched."
         )
         groups.append(PictureGroup("Bird's-eye views", drawn, note))
     return groups
@@ -250,9 +250,9 @@ def _bev(shown: Shown, row: int, sample: tuple[torch.Tensor, float]) -> Picture:
     tile = int(shown.retrieved.tiles[row, 0])
     side = (4 * TILE) // 3
     pictures = [class_picture(classes.cpu().numpy(), side) for classes in (drawn, seen)]
-    label = read_tile_label(shown.index.table, tile, network.config.bev.size)
+    label = read_tile_label(shown.index.table, tile, network.config.bev.label_size)
     if label is not None:
-        pictures.append(class_picture(label, side))
+        pictures.append(class_picture(network.config.bev.middle(torch.from_numpy(label)).numpy(), side))
     pictures.append(pose_picture(shown.index.table.path(tile), shown.places[row], side))
     return Picture(shown.places[row].name, stacked([strip(shown.queries.grounds[row]), row_of(pictures)]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hloc_ext import logger
 from hloc_ext import train as training
 from hloc_ext.datasets import spatial_priors
-from hloc_ext.datasets.cross_view.layout import LABELS
+from hloc_ext.datasets.cross_view.layout import LABELS, find_layout
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.report import StageLog
@@ -23,6 +23,14 @@ STEPS = {
 }
 #: Options of a step besides those of its file.
 STEP_OPTIONS = {"ssa-retrieval": ["loss.semantic=0"]}
+#: Options of a recipe on VIGOR, whose tiles are so narrow, and whose cameras stand so far from their centres,
+#: that all of a tile is looked at. The recipes are written for CVUSA and CVACT.
+VIGOR_OPTIONS = {
+    "cross_view_teacher": ["encoder.aerial_crop=1"],
+    "distill4geo": ["student.aerial_crop=1"],
+    "distill4geo_infonce": ["student.aerial_crop=1"],
+    "ssa": ["network.encoder.aerial_crop=1", "network.bev.extent=1"],
+}
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
 
 
@@ -65,6 +73,7 @@ def train_recipes(args: argparse.Namespace) -> tuple[dict[str, Path], Path | Non
     known = tuple(f"{step}." for step in steps)
     if wrong := [option for option in args.options if not option.startswith(known)]:
         raise InputError(f"--options {wrong} belong to none of the steps {list(steps)}: STEP.KEY=VALUE.")
+    layout = args.layout or find_layout(args.data)
     log = StageLog(make_dir(args.output) / "training.json")
     labels, trained = None, {}
     if any(recipe == "ssa" for recipe in steps.values()):
@@ -80,9 +89,9 @@ def train_recipes(args: argparse.Namespace) -> tuple[dict[str, Path], Path | Non
                 f"Recipe {path} does not exist: give the folder of the recipes, --configs."
             )
         overrides = [f"output={args.output / step}", f"data.root={args.data}", f"data.area={args.area}"]
-        overrides += [f"data.missing={args.missing}", *STEP_OPTIONS.get(step, [])]
-        if args.layout:
-            overrides.append(f"data.layout={args.layout}")
+        overrides += [f"data.missing={args.missing}", f"data.layout={layout}", *STEP_OPTIONS.get(step, [])]
+        if layout == "vigor":
+            overrides += VIGOR_OPTIONS[recipe]
         if labels is not None:
             overrides.append(f"data.labels={labels}")
         if step == "students":

@@ -206,6 +206,34 @@ def test_train_runs_the_recipes_in_order_and_evaluates(data, tmp_path, monkeypat
 
 
 @needs_timm
+def test_all_of_a_tile_of_vigor_is_looked_at(tmp_path, monkeypatch):
+    recipes = Recipes(monkeypatch, tmp_path)
+    write_vigor(tmp_path / "vigor", columns=3)
+    (tmp_path / "labels").mkdir()
+    arguments = ["train", "--data", str(tmp_path / "vigor"), "--area", "cross", "--configs", str(tmp_path)]
+    arguments += ["--output", str(tmp_path / "out"), "--labels", str(tmp_path / "labels")]
+    cross_view.main([*arguments, "--models", "distill4geo", "ssa", "--no_evaluation"])
+    teacher, students, ssa = (options for _, options in recipes.calls)
+    assert teacher["encoder.aerial_crop"] == students["student.aerial_crop"] == "1"
+    assert ssa["network.bev.extent"] == "1" and ssa["data.area"] == "cross"
+    assert ssa["data.layout"] == "vigor" and ssa["data.labels"] == str(tmp_path / "labels")
+
+
+@pytest.mark.slow
+@needs_timm
+def test_the_recipes_of_the_repository_run_from_one_command(tmp_path, data):
+    """Teacher, students and SSA for a few steps each, then their evaluation; nothing stands for anything."""
+    steps = ("trainer.steps=2", "trainer.batch_size=4", "trainer.validate_steps=2", "data.val_share=0")
+    options = [f"{step}.{option}" for step in ("teacher", "students", "ssa") for option in steps]
+    options += [f"{step}.trainer.ema=0" for step in ("teacher", "students", "ssa")]
+    arguments = ["train", "--data", str(data), "--output", str(tmp_path), "--models", "distill4geo", "ssa"]
+    cross_view.main([*arguments, "--options", *options, "--fov", "360", "--pose_queries", "2"])
+    found = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+    assert {row["method"] for row in found["retrieval"]} == {"teacher", "students", "ssa"}
+    assert "Bird&#x27;s-eye views" in text_of(tmp_path / "evaluation" / "report.html")
+
+
+@needs_timm
 def test_a_teacher_can_be_given(data, tmp_path, monkeypatch):
     recipes = Recipes(monkeypatch, tmp_path)
     teacher = write_random_weights(tmp_path / "teacher.safetensors", "shared", "polar", ("cvusa/train",))
