@@ -189,7 +189,7 @@ def estimate_poses(
     numbers = np.asarray(tiles, np.int64)
     if all(table.labels[tile] is None for tile in numbers):
         raise MissingInputError(f"None of the tiles has a class map, which poses need. {MAKE_LABELS}")
-    side = network.config.bev.size
+    side = network.config.bev.label_size
     poses: list[GroundPose | None] = [None] * len(queries)
     for fov, rows in by_field_of_view(queries, condition.fov):
         images = ground_images(queries.subset(rows), model, fov, condition, seed)

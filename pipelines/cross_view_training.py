@@ -10,8 +10,10 @@ from hloc_ext import train as training
 from hloc_ext.datasets import spatial_priors
 from hloc_ext.datasets.cross_view.layout import LABELS, find_layout
 from hloc_ext.errors import InputError, MissingInputError
+from hloc_ext.extractors.cross_view_weights import save_cross_view
 from hloc_ext.formats.atomic import make_dir
 from hloc_ext.report import StageLog
+from hloc_ext.training.cross_view_teacher import PUBLIC_TRAINING, load_teacher
 
 #: Recipes of each model, in order; the file of a recipe is NAME_CONFIG.yaml.
 STEPS = {
@@ -45,7 +47,17 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         help="distill4geo: teacher, then students; infonce: the same students without a teacher; ssa;"
         " ssa-retrieval: SSA without its bird's-eye views",
     )
-    parser.add_argument("--teacher", type=Path, help="weights of a teacher, instead of training one")
+    parser.add_argument(
+        "--teacher",
+        type=Path,
+        help="weights of a teacher, or a public checkpoint of Sample4Geo (.pth), instead of training one",
+    )
+    parser.add_argument(
+        "--trained_on",
+        choices=list(PUBLIC_TRAINING),
+        default="",
+        help="what such a checkpoint has seen; default: the name of one of its folders",
+    )
     parser.add_argument("--layers", type=Path, nargs="+", default=[], help="GIS layers for SSA's class maps")
     parser.add_argument(
         "--options",
@@ -80,7 +92,7 @@ def train_recipes(args: argparse.Namespace) -> tuple[dict[str, Path], Path | Non
         with log.stage("class maps"):
             labels = class_maps(args)
     if args.teacher is not None and "teacher" in steps:
-        trained["teacher"] = args.teacher
+        trained["teacher"] = given_teacher(args)
         del steps["teacher"]
     for step, recipe in steps.items():
         path = args.configs / f"{recipe}_{args.config}.yaml"
@@ -102,6 +114,20 @@ def train_recipes(args: argparse.Namespace) -> tuple[dict[str, Path], Path | Non
             trained[step] = training.main(path, overrides)
     log.print()
     return trained, labels
+
+
+def given_teacher(args: argparse.Namespace) -> Path:
+    """The file of a teacher that was not trained here; a public checkpoint is rewritten as safetensors.
+
+    Raises:
+        MissingInputError, CorruptFileError, InputError: the file cannot be used.
+    """
+    if args.teacher.suffix == ".safetensors":
+        return args.teacher
+    network, seen = load_teacher(str(args.teacher), args.trained_on)
+    path = args.output / "teacher" / "weights.safetensors"
+    save_cross_view(path, network, seen, {"source": f"{args.teacher.name} of Sample4Geo"})
+    return path
 
 
 def class_maps(args: argparse.Namespace) -> Path:

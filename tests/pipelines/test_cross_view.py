@@ -15,12 +15,14 @@ import pytest
 from hloc_ext.cross_view_index import CrossViewIndex
 from hloc_ext.datasets.cross_view.layout import open_set
 from hloc_ext.errors import InputError, MissingInputError
+from hloc_ext.extractors.cross_view_weights import load_cross_view
 from hloc_ext.formats.geojson import read_geojson
+from hloc_ext.training.cross_view_teacher import PUBLIC_TRAINING
 from pipelines import cross_view, cross_view_training
 from pipelines.cross_view_evaluation import evaluable, limited, markdown, parse_methods
 from pipelines.cross_view_pictures import class_picture, embed, recall_chart, top_tiles
 from tests.class_maps import town
-from tests.cross_view_weights import DIM, SECTORS, write_random_weights
+from tests.cross_view_weights import DIM, SECTORS, random_network, write_random_weights
 from tests.datasets.cross_view.small_sets import made_set, write_cvusa, write_picture, write_vigor
 from tests.evaluation.test_cross_view import make_ranks
 
@@ -241,6 +243,20 @@ def test_a_teacher_can_be_given(data, tmp_path, monkeypatch):
     cross_view.main([*arguments, "--teacher", str(teacher), "--no_evaluation"])
     ((name, options),) = recipes.calls
     assert (name, options["teacher"]) == ("distill4geo_small", str(teacher))
+
+
+@needs_timm
+def test_a_public_teacher_is_rewritten_with_what_it_has_seen(data, tmp_path, monkeypatch):
+    recipes, network = Recipes(monkeypatch, tmp_path), random_network("shared")
+    monkeypatch.setattr(
+        cross_view_training, "load_teacher", lambda path, name: (network, PUBLIC_TRAINING[name])
+    )
+    arguments = ["train", "--data", str(data), "--output", str(tmp_path / "out"), "--configs", str(tmp_path)]
+    arguments += ["--teacher", str(tmp_path / "weights_e40.pth"), "--trained_on", "cvusa"]
+    cross_view.main([*arguments, "--no_evaluation"])
+    written = Path(recipes.calls[0][1]["teacher"])
+    assert written == tmp_path / "out" / "teacher" / "weights.safetensors"
+    assert load_cross_view(written)[1].provenance == PUBLIC_TRAINING["cvusa"]
 
 
 def test_options_of_no_step_are_refused(data, tmp_path):
