@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float32]
 
 #: Share of a prediction that is not trusted, so that no cell can rule a pose out.
 _DOUBT = 0.02
-#: Of the prediction of a network, from pictures of the city (see docs/cross_view.md).
+#: Cells that count as one observation; :func:`fit_temperature` finds that of a network.
 TEMPERATURE = 30.0
 
 

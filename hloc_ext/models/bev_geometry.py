@@ -184,13 +184,18 @@ def visible_cells(
     ray = ((torch.arange(azimuths, device=device) + 0.5) / azimuths - 0.5) * 2 * math.pi
     along = torch.arange(1, math.ceil(2 * size * reach), device=device) / (2 * size)  # half a cell each
     along = along[along > clearance]
-    direction = torch.stack([torch.sin(ray), -torch.cos(ray)], -1)
-    position = offset[:, None, None] + along[:, None] * direction[:, None]  # B×azimuths×steps×2
-    cell = ((position + 0.5) * size).floor().long()
-    inside = ((cell >= 0) & (cell < size)).all(-1)
-    column, row = cell.clamp(0, size - 1).unbind(-1)
-    batch = torch.arange(len(label), device=device)[:, None, None]
-    hit = inside & (label[batch, row, column] == BUILDING)
+    origin = offset[:1] if (offset == offset[0]).all() else offset  # the same cells for the whole batch
+    column, row = (
+        ((origin[:, axis, None, None] + along * direction[:, None] + 0.5) * size)
+        .floor()
+        .clamp(-1, size)
+        .long()
+        for axis, direction in enumerate((torch.sin(ray), -torch.cos(ray)))
+    )
+    # With a border of nothing around the tile.
+    cell = ((row + 1) * (size + 2) + column + 1).flatten(1).expand(len(label), -1)
+    building = F.pad(label == BUILDING, (1, 1, 1, 1)).flatten(1)
+    hit = building.gather(1, cell).view(len(label), azimuths, len(along))
     first = torch.where(hit.any(-1), along[hit.to(torch.uint8).argmax(-1)], math.inf)
     azimuth, distance = camera_coordinates(size, offset)
     index = ((azimuth / (2 * math.pi) + 0.5) * azimuths).long().clamp(0, azimuths - 1)
