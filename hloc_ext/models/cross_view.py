@@ -42,7 +42,8 @@ class EncoderConfig:
 
     Attributes:
         backbone: a name of timm, or of :data:`~hloc_ext.models.fastervit.VARIANTS` (``fastervit_0``…).
-        embedding_dim: size D of an embedding; 0: that of the backbone's features (pooling ``mean`` only).
+        embedding_dim: size D of an embedding; 0: that of the backbone's features (pooling
+            ``mean``) or of the teacher.
         pooling: ``mean`` or ``polar``.
         sectors: directions of ``polar`` pooling; a power of two suits all fields of view.
         ground_size, aerial_size: (height, width) in pixels of the images that the weights are made for;
@@ -72,11 +73,6 @@ class EncoderConfig:
             raise InputError(f"aerial_crop is {self.aerial_crop}: expected a share of the tile, up to 1.")
         if self.pooling not in POOLINGS:
             raise InputError(f"pooling is {self.pooling!r}: expected one of {POOLINGS}.")
-        if self.pooling == "polar" and (self.embedding_dim == 0 or self.embedding_dim % self.sectors):
-            raise InputError(
-                f"Polar pooling needs an embedding_dim that is a multiple of its {self.sectors} sectors, got"
-                f" {self.embedding_dim}."
-            )
 
 
 class Encoder(nn.Module):
@@ -99,6 +95,11 @@ class Encoder(nn.Module):
             _norms_per_view(self.backbone, self.views)
         self.projection: nn.Module = nn.Identity()
         if config.pooling == "polar":
+            if config.embedding_dim == 0 or config.embedding_dim % config.sectors:
+                raise InputError(
+                    f"Polar pooling needs an embedding_dim that is a multiple of its {config.sectors}"
+                    f" sectors, got {config.embedding_dim}."
+                )
             channels = dict(zip(*self.levels, strict=True))
             if config.stride not in channels:
                 raise InputError(f"{config.backbone} has no features of stride {config.stride}: {channels}.")

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from hloc_ext.datasets.cross_view.pairs import CrossViewPairs
 from hloc_ext.errors import CorruptFileError, InputError
 from hloc_ext.extractors.cross_view_weights import STUDENTS, load_cross_view, save_cross_view
-from hloc_ext.models.cross_view import SharedEncoder, StudentPair
+from hloc_ext.models.cross_view import EncoderConfig, SharedEncoder, StudentPair
+from hloc_ext.train import load_recipe
 from hloc_ext.training.cross_view_data import CrossViewData
 from hloc_ext.training.cross_view_losses import crossed_cosine, dual_cosine, relational, symmetric_info_nce
 from hloc_ext.training.distill4geo import (
@@ -22,6 +26,7 @@ from hloc_ext.training.distill4geo import (
 from hloc_ext.training.teacher_cache import TeacherCache
 from tests.training.cross_view_sets import SIZES, STUDENT, TEACHER, small_data, small_trainer
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec(name) is None, reason=f"{name} is not installed")
     for name in ("timm", "lightning")
@@ -108,7 +113,7 @@ def test_students_have_the_teachers_dimension(folder):
     teacher, _ = teacher_and_data(folder)
     students = build_students(recipe(folder, "x"), teacher)
     assert students.embedding_dim == 16 and students.views == ("ground", "aerial")
-    wrong = recipe(folder, "x", student=TEACHER.__class__("fastervit_nano", 8))
+    wrong = recipe(folder, "x", student=EncoderConfig("fastervit_nano", 8))
     with pytest.raises(InputError, match="embeddings have 16 numbers"):
         build_students(wrong, teacher)
     with pytest.raises(InputError, match=r"views=sat"):
@@ -137,8 +142,45 @@ def test_students_of_one_view_are_the_same_trained_together_or_apart(folder):
     torch.testing.assert_close(*gradients)
 
 
+def macs(network: torch.nn.Module, config: EncoderConfig, view: str) -> float:
+    """Multiplications and additions of one image, counted in pairs."""
+    size = getattr(config, f"{view}_size")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.eval()(torch.zeros(1, 3, *size), view)
+    return counter.get_total_flops() / 2
+
+
+def test_small_students_cost_a_fraction_of_their_teacher():
+    """A third of the parameters per view, a tenth of the work, by the recipes that are there."""
+    pytest.importorskip("omegaconf")
+    teacher_config = load_recipe(CONFIGS / "cross_view_teacher_small.yaml")[1].encoder
+    small = load_recipe(CONFIGS / "distill4geo_small.yaml")[1]
+    alone = load_recipe(CONFIGS / "distill4geo_infonce_small.yaml")[1]
+    teacher = SharedEncoder(teacher_config)
+    students = build_students(small, teacher)
+    assert students.encoder("ground").config == alone.student  # the ablation has the same students
+    assert small.trainer == alone.trainer
+    parameters = sum(p.numel() for p in teacher.parameters())
+    work = {"teacher": 0.0, "students": 0.0}
+    for view in students.views:
+        student = students.encoder(view)
+        assert sum(p.numel() for p in student.parameters()) <= parameters / 3
+        work["teacher"] += macs(teacher, teacher_config, view)
+        work["students"] += macs(students, student.config, view)
+    assert work["students"] <= work["teacher"] / 10
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_recipes_fit_together(size):
+    pytest.importorskip("omegaconf")
+    teacher = load_recipe(CONFIGS / f"cross_view_teacher_{size}.yaml")[1].encoder
+    student = load_recipe(CONFIGS / f"distill4geo_{size}.yaml")[1]
+    assert student.teacher == "" and student.loss == DistillationLoss()
+    assert student.student.sectors == teacher.sectors and student.student.aerial_crop == teacher.aerial_crop
+
+
 def test_infonce_alone_needs_no_teacher(folder):
-    student = TEACHER.__class__("fastervit_nano", 8, ground_size=(16, 48), aerial_size=(24, 24))
+    student = EncoderConfig("fastervit_nano", 8, ground_size=(16, 48), aerial_size=(24, 24))
     options = {"teacher": "", "student": student, "data": {"neighbours": 3}}
     network, info = load_cross_view(
         train(recipe(folder, "infonce", loss={"cosine": 0.0, "info_nce": 1.0}, **options))
@@ -172,8 +214,6 @@ def test_cached_teacher_is_the_clean_teacher(folder):
     teacher, data = teacher_and_data(folder)
     cache = TeacherCache(folder / "cache.npz", teacher, folder / "teacher.safetensors", data)
     samples = data.samples(np.arange(8).reshape(2, 4) % len(data.training_pairs), seed=3)
-    from hloc_ext.datasets.cross_view.pairs import CrossViewPairs
-
     clean = CrossViewPairs(
         data.training_pairs,
         *SIZES.values(),
