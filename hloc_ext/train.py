@@ -20,6 +20,7 @@ _RECIPE_CLASSES = {
     "cross_view_teacher": "CrossViewTeacherRecipe",
     "crossvit": "CrossViTRecipe",
     "distill4geo": "Distill4GeoRecipe",
+    "homography_net": "HomographyNetRecipe",
     "kd_mamba": "KDMambaRecipe",
     "ssa": "SSARecipe",
 }

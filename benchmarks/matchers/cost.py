@@ -156,7 +156,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     import cv2
     import torch
 
-    from . import classical, gradient_search, learned  # noqa: F401 (part of the imports)
+    from hloc_ext.gis.registration import matching  # noqa: F401 (part of the imports)
+
+    from . import learned  # noqa: F401
 
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from hloc_ext.errors import HlocExtError, InputError
+from hloc_ext.gis.registration.features import Matches
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Keypoints of image 0 and of image 1, M×2 (pixels, top-left centre (0, 0)), and M scores.
-Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
 Match = Callable[[np.ndarray, np.ndarray], Matches]
 
 
@@ -53,41 +52,42 @@ class Method:
 
 
 def _sift() -> Method:
-    from .classical import match_sift
+    from hloc_ext.gis.registration.features import match_sift
 
     note = "RootSIFT of OpenCV, contrast threshold of COLMAP, ratio 0.8, mutual; in pipelines COLMAP's"
     return Method("sift", match_sift, note=note, pipeline=(("sift", "NN-ratio"), ("sift-colmap", "NN-ratio")))
 
 
 def _orb() -> Method:
-    from .classical import match_orb
+    from hloc_ext.gis.registration.features import match_orb
 
     return Method("orb", match_orb, note="OpenCV, 5000 features, Hamming distance, ratio 0.8, mutual")
 
 
 def _akaze() -> Method:
-    from .classical import match_akaze
+    from hloc_ext.gis.registration.features import match_akaze
 
     return Method("akaze", match_akaze, note="OpenCV's defaults, Hamming distance, ratio 0.8, mutual")
 
 
 def _dense_sift() -> Method:
-    from .classical import match_dense_sift
+    from hloc_ext.gis.registration.features import match_dense_sift
 
     note = "upright RootSIFT on a grid of 10 px, sizes 12 and 24 px, ratio 0.9, mutual"
     return Method("dense-sift", match_dense_sift, note=note)
 
 
 def _gradient_search() -> Method:
-    from . import gradient_search
+    from hloc_ext.gis.registration.gradient_search import DEFAULT
+    from hloc_ext.gis.registration.matching import match_gradients
 
     note = (
-        f"exhaustive correlation of gradient images at {gradient_search.SEARCH_SIZE} px, every"
-        f" {gradient_search.ROTATION_STEP}°, {len(gradient_search.SCALES)} scales from"
-        f" {gradient_search.SCALES[0]:.2f} to {gradient_search.SCALES[-1]:.2f}; refined at"
-        f" {gradient_search.REFINED_SIZE} px"
+        f"correlation of gradient fields at {DEFAULT.size} px, every {DEFAULT.rotation_step:g}°, scales from"
+        f" 0.48 to 2.08 in steps of {100 * (DEFAULT.scale_step - 1):.0f} %, all shifts; the best"
+        f" {DEFAULT.kept[0]} peaks are refined and compared at"
+        f" {', '.join(str(size) for size in DEFAULT.levels)} px"
     )
-    return Method("gradient-search", gradient_search.match, similarity=True, note=note)
+    return Method("gradient-search", match_gradients, similarity=True, note=note)
 
 
 def _loftr() -> Method:

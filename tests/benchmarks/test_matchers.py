@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.matchers import evd, failures, gradient_search, homographies, registration
+from benchmarks.matchers import evd, failures, homographies, registration
 from benchmarks.matchers.__main__ import choose, main
-from benchmarks.matchers.classical import match_akaze, match_dense_sift, match_orb, match_sift
 from benchmarks.matchers.cost import read_images, run_macs, run_time
 from benchmarks.matchers.methods import METHODS, Method, load
 from benchmarks.matchers.options import Options
@@ -21,6 +20,7 @@ from benchmarks.matchers.table import Table
 from hloc_ext.datasets.homography import warp_view
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.evaluation.homography import corner_error, transform_points
+from hloc_ext.gis.registration.features import match_akaze, match_dense_sift, match_orb, match_sift
 
 SHAPE = (240, 320)
 
@@ -80,31 +80,6 @@ def test_constant_images_have_no_matches(match) -> None:
     assert matches[0].shape == (0, 2)
     assert homographies.estimate(matches) is None
     assert registration.estimate(matches) is None
-
-
-@pytest.mark.parametrize(("angle", "scale", "invert"), [(137.0, 0.7, False), (-60.0, 1.5, True)])
-def test_gradient_search_recovers_a_similarity(
-    angle: float, scale: float, invert: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gradient_search, "ROTATION_STEP", 12.0)
-    monkeypatch.setattr(gradient_search, "SCALES", (0.5, 0.6, 0.72, 0.86, 1.0, 1.2, 1.4, 1.7, 2.0))
-    monkeypatch.setattr(gradient_search, "SEARCH_SIZE", 64)
-    pair = make_pair(similarity(angle, scale), invert)
-    found = gradient_search.search(pair.image0, pair.image1)
-    assert found.scale == pytest.approx(scale, rel=0.01)
-    assert corner_error(found.matrix(), pair.truth, SHAPE[::-1]) < 2
-    matches = gradient_search.match(pair.image0, pair.image1)
-    assert pair.errors(matches).max() < 3
-    np.testing.assert_allclose(registration.estimate(matches), found.matrix(), atol=1e-3)
-
-
-def test_similarity_between_resized_images() -> None:
-    found = gradient_search.Similarity(0.4, 1.3, (5.0, -7.0))
-    resized = found.resized(0.5, 0.25)
-    corners0 = np.array([[-0.5, -0.5], [99.5, 49.5]])  # corners of the image, not of its pixels
-    corners1 = transform_points(found.matrix(), corners0)
-    mapped = transform_points(resized.matrix(), (corners0 + 0.5) * 0.5 - 0.5)
-    np.testing.assert_allclose(mapped, (corners1 + 0.5) * 0.25 - 0.5, atol=1e-9)
 
 
 def test_pairs_have_their_transform_and_depend_on_the_seed_only() -> None:

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import torch
 
-from hloc_ext.extractors.sift import root_normalize
-from hloc_ext.matchers.nearest_neighbor import NearestNeighbor
+from ...extractors.sift import root_normalize
+from ...matchers.nearest_neighbor import NearestNeighbor
 
-from .methods import Matches
+#: Keypoints of image 0 and of image 1, M×2 (pixels, top-left centre (0, 0)), and M scores.
+Matches = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 #: OpenCV divides it by its three layers per octave: COLMAP's 0.02 / 3.
 CONTRAST_THRESHOLD = 0.02
@@ -72,14 +73,15 @@ def _positions(keypoints: Sequence[cv2.KeyPoint]) -> np.ndarray:
     return np.array([keypoint.pt for keypoint in keypoints], float).reshape(-1, 2)
 
 
-def _nothing() -> Matches:
+def no_matches() -> Matches:
+    """Empty matches."""
     return np.empty((0, 2)), np.empty((0, 2)), np.empty(0)
 
 
 def _match_floats(features0: Features, features1: Features, ratio: float) -> Matches:
     (keypoints0, descriptors0), (keypoints1, descriptors1) = features0, features1
     if descriptors0 is None or descriptors1 is None:
-        return _nothing()
+        return no_matches()
     inputs = {
         f"descriptors{i}": torch.from_numpy(root_normalize(descriptors).T.astype(np.float32))[None]
         for i, descriptors in enumerate((descriptors0, descriptors1))
@@ -94,7 +96,7 @@ def _match_floats(features0: Features, features1: Features, ratio: float) -> Mat
 def _match_bits(features0: Features, features1: Features) -> Matches:
     (keypoints0, descriptors0), (keypoints1, descriptors1) = features0, features1
     if descriptors0 is None or descriptors1 is None or min(len(descriptors0), len(descriptors1)) < 2:
-        return _nothing()
+        return no_matches()
     distances, nearest = cv2.batchDistance(
         descriptors0, descriptors1, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=2
     )
