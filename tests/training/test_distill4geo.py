@@ -142,6 +142,10 @@ def test_students_of_one_view_are_the_same_trained_together_or_apart(folder):
     torch.testing.assert_close(*gradients)
 
 
+def parameters(network: torch.nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
 def macs(network: torch.nn.Module, config: EncoderConfig, view: str) -> float:
     """Multiplications and additions of one image, counted in pairs."""
     size = getattr(config, f"{view}_size")
@@ -150,33 +154,31 @@ def macs(network: torch.nn.Module, config: EncoderConfig, view: str) -> float:
     return counter.get_total_flops() / 2
 
 
-def test_small_students_cost_a_fraction_of_their_teacher():
+@pytest.mark.parametrize("size", ["small", "medium"])
+def test_students_cost_a_fraction_of_their_teacher(size):
     """A third of the parameters per view, a tenth of the work, by the recipes that are there."""
     pytest.importorskip("omegaconf")
-    teacher_config = load_recipe(CONFIGS / "cross_view_teacher_small.yaml")[1].encoder
-    small = load_recipe(CONFIGS / "distill4geo_small.yaml")[1]
-    alone = load_recipe(CONFIGS / "distill4geo_infonce_small.yaml")[1]
-    teacher = SharedEncoder(teacher_config)
-    students = build_students(small, teacher)
-    assert students.encoder("ground").config == alone.student  # the ablation has the same students
-    assert small.trainer == alone.trainer
-    parameters = sum(p.numel() for p in teacher.parameters())
+    config = load_recipe(CONFIGS / f"cross_view_teacher_{size}.yaml")[1].encoder
+    recipe = load_recipe(CONFIGS / f"distill4geo_{size}.yaml")[1]
+    assert recipe.teacher == "" and recipe.loss == DistillationLoss()
+    teacher = SharedEncoder(config)
+    students = build_students(recipe, teacher)
     work = {"teacher": 0.0, "students": 0.0}
     for view in students.views:
         student = students.encoder(view)
-        assert sum(p.numel() for p in student.parameters()) <= parameters / 3
-        work["teacher"] += macs(teacher, teacher_config, view)
+        assert parameters(student) <= parameters(teacher) / 3
+        work["teacher"] += macs(teacher, config, view)
         work["students"] += macs(students, student.config, view)
     assert work["students"] <= work["teacher"] / 10
 
 
-@pytest.mark.parametrize("size", ["small", "medium"])
-def test_recipes_fit_together(size):
+def test_the_ablation_has_the_same_students_and_budget():
     pytest.importorskip("omegaconf")
-    teacher = load_recipe(CONFIGS / f"cross_view_teacher_{size}.yaml")[1].encoder
-    student = load_recipe(CONFIGS / f"distill4geo_{size}.yaml")[1]
-    assert student.teacher == "" and student.loss == DistillationLoss()
-    assert student.student.sectors == teacher.sectors and student.student.aerial_crop == teacher.aerial_crop
+    config = load_recipe(CONFIGS / "cross_view_teacher_small.yaml")[1].encoder
+    recipes = [load_recipe(CONFIGS / f"distill4geo_{name}.yaml")[1] for name in ("small", "infonce_small")]
+    assert recipes[0].trainer == recipes[1].trainer and recipes[1].teacher == ""
+    students = build_students(recipes[0], SharedEncoder(config))
+    assert students.encoder("ground").config == recipes[1].student
 
 
 def test_infonce_alone_needs_no_teacher(folder):
