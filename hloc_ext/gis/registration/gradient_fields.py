@@ -76,7 +76,8 @@ class Picture(NamedTuple):
         ]
         mask = cv2.warpPerspective(self.exists * np.uint8(255), matrix, size, flags=flags) > 250
         joined = np.concatenate(parts, axis=2)
-        return self._replace(pixels=joined[..., 0] if self.pixels.ndim == 2 else joined, mask=mask)
+        joined = np.asarray(joined[..., 0] if self.pixels.ndim == 2 else joined, np.uint8)
+        return self._replace(pixels=joined, mask=mask)
 
     def resized(self, factor: float) -> Picture:
         """The picture with its sides multiplied by `factor` and rounded, to at least 8 pixels."""

@@ -189,6 +189,12 @@ def _loftr() -> Method:
     return FeatureMethod("loftr", _kornia_loftr())
 
 
+def _arosics() -> Method:
+    from .arosics import ArosicsMethod
+
+    return ArosicsMethod()
+
+
 #: Name → constructor, which raises :class:`UnavailableMethodError` where a method cannot run.
 METHODS: dict[str, Callable[[], Method]] = {
     "sift": lambda: FeatureMethod("sift", match_sift),
@@ -200,6 +206,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "gradient-exhaustive": lambda: GradientMethod("gradient-exhaustive", EXHAUSTIVE),
     "kd-mamba": KDMambaMethod,
     "kd-mamba+gradient": AutoMethod,
+    "arosics": _arosics,
     "loftr": _loftr,
 }
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import sys
+import types
+
+import cv2
 import numpy as np
 import pytest
 
@@ -12,6 +16,7 @@ from hloc_ext.gis.registration.matching import (
     METHODS,
     GradientMethod,
     Hypothesis,
+    UnavailableMethodError,
     ecc,
     get_method,
 )
@@ -111,6 +116,37 @@ def test_what_the_prior_excludes_is_no_hypothesis(town) -> None:
     assert get_method("sift").register(plain, turned, Prior(max_rotation=20)) == []
     refused = register(plain, turned, Prior(max_rotation=20), method="sift")
     assert not refused.accepted and refused.hypotheses == ()
+
+
+def test_arosics_through_files(town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with the interface of AROSICS 1.13 finds by phase what AROSICS would."""
+    rasterio = pytest.importorskip("rasterio")
+
+    class Search:
+        shift_reliability = 80.0
+
+        def __init__(self, reference: str, target: str, **options) -> None:
+            assert options["max_shift"] == 30 and options["ignore_errors"]
+            self.images = []
+            for path in (target, reference):
+                with rasterio.open(path) as file:
+                    assert file.crs.is_projected and file.nodata == 0
+                    self.images.append(file.read(1).astype(float))
+
+        def calculate_spatial_shifts(self) -> str:
+            (x, y), _ = cv2.phaseCorrelate(*self.images)
+            self.coreg_info = {"corrected_shifts_px": {"x": x, "y": y}}
+            return "success"
+
+    monkeypatch.setitem(sys.modules, "arosics", types.SimpleNamespace(COREG=Search))
+    labels, _ = town
+    truth = similarity(0, 1, (9, -6))
+    first, second = (image_picture(photograph(chart, seed=1)) for chart in (labels, moved(labels, truth)[0]))
+    found = get_method("arosics").register(first, second, Prior(np.eye(3), 5, 1.05, max_shift=30))
+    assert corner_error(found[0].matrix, truth, SIZE) < 2 and found[0].score == 80
+    monkeypatch.setitem(sys.modules, "arosics", None)
+    with pytest.raises(UnavailableMethodError, match="pip install arosics"):
+        get_method("arosics")
 
 
 def test_unknown_weights_are_named() -> None:
