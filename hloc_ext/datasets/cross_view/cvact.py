@@ -23,7 +23,7 @@ from scipy.io.matlab import MatReadError
 
 from ...errors import CorruptFileError, InputError, MissingInputError
 from .geography import latlon_of_utm, web_pixel_size
-from .listing import Listing, check_unique
+from .listing import Listing, check_unique, source_name
 
 SPLITS = ("train", "val", "val_official", "test")
 EXPECTED = "ACT_data.mat beside ANU_data_small and ANU_data_test, or CVACT_new and CVACT"
@@ -41,11 +41,7 @@ _LISTS = {
     "val_official": ("valSet", "valInd", _SMALL),
     "test": ("valSetAll", "valInd", _TEST),
 }
-_PROVENANCE = {
-    "train": frozenset({"cvact/train"}),
-    "val_official": frozenset({"cvact/val"}),
-    "test": frozenset({"cvact/val", "cvact/test"}),
-}
+_PROVENANCE = {"train": ("train",), "val_official": ("val",), "test": ("val", "test")}
 
 
 def is_here(root: Path) -> bool:
@@ -55,7 +51,7 @@ def is_here(root: Path) -> bool:
 
 def provenance(split: str, area: str, root: Path) -> frozenset[str]:
     """The lists of a split."""
-    return _PROVENANCE[split]
+    return frozenset(f"{source_name('cvact', root)}/{part}" for part in _PROVENANCE[split])
 
 
 def read(root: Path, split: str, area: str) -> Listing:

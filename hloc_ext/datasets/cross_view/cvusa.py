@@ -17,16 +17,17 @@ import numpy as np
 
 from ...errors import InputError
 from .geography import check_latlon, web_pixel_size
-from .listing import Floats, Listing, check_unique, numbers, read_rows
+from .listing import Floats, Listing, check_unique, numbers, read_rows, source_name
 
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "test", "all")
 EXPECTED = "folders bingmap and streetview, and splits/train-19zl.csv"
 
 #: Degrees over the horizon of the lower and the upper border of the panoramas.
 ELEVATION = (-32.6, 32.6)
 TILE, ZOOM = 750, 19
 
-_LISTS = {"train": "train-19zl.csv", "test": "val-19zl.csv"}
+_LISTS = {"train": ("train-19zl.csv",), "test": ("val-19zl.csv",)}
+_LISTS["all"] = _LISTS["train"] + _LISTS["test"]
 
 
 def is_here(root: Path) -> bool:
@@ -36,20 +37,24 @@ def is_here(root: Path) -> bool:
 
 def provenance(split: str, area: str, root: Path) -> frozenset[str]:
     """The lists of a split."""
-    return frozenset({f"cvusa/{split}"})
+    parts = ("train", "test") if split == "all" else (split,)
+    return frozenset(f"{source_name('cvusa', root)}/{part}" for part in parts)
 
 
 def read(root: Path, split: str, area: str) -> Listing:
-    """Read the list of a split, ``train`` or ``test``; `area` has no meaning here.
+    """Read the list of a split, ``train`` or ``test``, or both: ``all``; `area` has no meaning here.
 
     Raises:
         MissingInputError: there is no list.
         InputError: a list has a header or a malformed line.
     """
-    path = root / "splits" / _LISTS[split]
-    rows = read_rows(path, (2, 3))
-    ids = [_image_id(row, path, line) for line, row in enumerate(rows, 1)]
-    check_unique([row[0] for row in rows], path)
+    rows: list[list[str]] = []
+    ids: list[int] = []
+    for path in (root / "splits" / name for name in _LISTS[split]):
+        listed = read_rows(path, (2, 3))
+        ids += [_image_id(row, path, line) for line, row in enumerate(listed, 1)]
+        rows += listed
+        check_unique([row[0] for row in rows], path)
     places = _places(root, ids)
     return Listing(
         grounds=[root / row[1] for row in rows],

@@ -42,7 +42,8 @@ class CrossViewSet:
 
     Attributes:
         name: of :data:`LAYOUTS`.
-        split: ``train``, ``val``, ``test``; of CVACT also ``val_official``, of a folder also ``all``.
+        split: ``train``, ``val``, ``test``; of CVACT also ``val_official``, of CVUSA and of a folder
+            also ``all``.
         area: ``same`` or ``cross`` of VIGOR, otherwise empty.
         root: folder of the data set.
         grounds: files of the N panoramas.

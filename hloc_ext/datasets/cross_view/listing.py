@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -103,6 +104,22 @@ def existing(paths: Sequence[Path]) -> npt.NDArray[np.bool_]:
     for folder in {path.parent for path in paths}:
         folders[folder] = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
     return np.array([path.name in folders[path.parent] for path in paths], bool)
+
+
+def source_name(name: str, root: Path) -> str:
+    """Name of a data set in lists of what a network has seen: a made-up city is none of the real ones.
+
+    Args:
+        name: of the layout.
+        root: folder of the data set; ``settings.json`` there tells the number of a made-up city.
+    """
+    settings = root / "settings.json"
+    if not settings.is_file():
+        return name
+    try:
+        return f"city{int(json.loads(read_text(settings))['seed'])}-{name}"
+    except (ValueError, KeyError, TypeError):
+        return name
 
 
 def read_rows(path: Path, columns: Iterable[int], separator: str | None = ",") -> list[list[str]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ...errors import InputError, MissingInputError
 from .geography import check_latlon
-from .listing import Floats, Indices, Listing, check_unique, numbers, read_rows
+from .listing import Floats, Indices, Listing, check_unique, numbers, read_rows, source_name
 
 SPLITS = ("train", "val", "test")
 EXPECTED = "splits/{City}/satellite_list.txt, and {City}/panorama or ground/{City}"
@@ -57,7 +57,8 @@ def is_here(root: Path) -> bool:
 def provenance(split: str, area: str, root: Path) -> frozenset[str]:
     """The lists of a split; whole cities are both lists of each."""
     lists = ("train", "test") if area == "cross" else (split,)
-    return frozenset(f"vigor/{city}/{part}" for city in cities(split, area) for part in lists)
+    name = source_name("vigor", root)
+    return frozenset(f"{name}/{city}/{part}" for city in cities(split, area) for part in lists)
 
 
 def cities(split: str, area: str) -> tuple[str, ...]:

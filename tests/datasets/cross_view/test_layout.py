@@ -53,6 +53,21 @@ def test_no_row_of_cvusa_is_taken_for_a_header(usa: Path) -> None:
     assert np.isnan(test.distances([0, 1], -1)).all()
 
 
+def test_all_pairs_of_cvusa_are_both_lists(usa: Path) -> None:
+    every = open_set(usa, "all")
+    halves = [open_set(usa, split, val_share=0.0) for split in ("train", "test")]
+    assert set(every.grounds) == {path for half in halves for path in half.grounds}
+    assert len(every) == 24 and every.provenance == {"cvusa/train", "cvusa/test"}
+
+
+def test_a_made_up_city_is_not_taken_for_the_real_data(tmp_path: Path) -> None:
+    write_cvusa(tmp_path)
+    (tmp_path / "settings.json").write_text('{"kind": "cvusa", "seed": 7}')
+    assert open_set(tmp_path, "test").provenance == {"city7-cvusa/test"}
+    (tmp_path / "settings.json").write_text("[]")
+    assert open_set(tmp_path, "test").provenance == {"cvusa/test"}
+
+
 def test_a_header_of_cvusa_is_an_error(tmp_path: Path) -> None:
     write_cvusa(tmp_path)
     path = tmp_path / "splits" / "val-19zl.csv"
