@@ -8,6 +8,8 @@ from .data import (
     PictureGroup,
     ReportData,
     Scene,
+    Swipe,
+    SwipeGroup,
     Table,
     pick_queries,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "Scene",
     "StageLog",
     "StageRecord",
+    "Swipe",
+    "SwipeGroup",
     "Table",
     "pick_queries",
     "write_report",

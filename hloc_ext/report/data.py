@@ -146,6 +146,40 @@ class PictureGroup:
 
 
 @dataclass
+class Swipe:
+    """Two pictures of the same thing, one upon the other, with a border between them that the reader moves.
+
+    Attributes:
+        title: caption.
+        before: shown on the left of the border; a file or an H×W×3 (RGB) or H×W uint8 array.
+        after: shown on the right of it, of the same shape.
+        labels: what the two are.
+        note: behind the caption.
+    """
+
+    title: str
+    before: Path | np.ndarray
+    after: Path | np.ndarray
+    labels: tuple[str, str] = ("before", "after")
+    note: str = ""
+
+
+@dataclass
+class SwipeGroup:
+    """Swipe views below each other in one section.
+
+    Attributes:
+        title: heading of the section.
+        swipes: the views.
+        note: below the heading.
+    """
+
+    title: str
+    swipes: Sequence[Swipe]
+    note: str = ""
+
+
+@dataclass
 class ReportData:
     """Everything that a report shows; what is empty or None is left out.
 
@@ -164,6 +198,7 @@ class ReportData:
         cards: further figures of the summary.
         charts: further charts, above the tables.
         groups: further groups of pictures, below the tables.
+        swipes: pictures before and after, above all but `pictures`.
     """
 
     title: str
@@ -180,6 +215,7 @@ class ReportData:
     cards: list[Card] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     groups: list[PictureGroup] = field(default_factory=list)
+    swipes: list[SwipeGroup] = field(default_factory=list)
 
 
 def pick_queries(results: list[QueryResult], evaluation: Evaluation | None = None) -> dict[str, QueryResult]:

@@ -14,11 +14,12 @@ import plotly.graph_objects
 import plotly.offline
 import pycolmap
 
+from ..errors import InputError
 from ..evaluation import Evaluation
 from ..formats.atomic import write_text
 from ..formats.results import QueryResult, Status
 from .charts import recall_figure
-from .data import Chart, MatchPicture, Picture, PictureGroup, ReportData, Scene, Table
+from .data import Chart, MatchPicture, Picture, PictureGroup, ReportData, Scene, Swipe, SwipeGroup, Table
 from .match_picture import MAX_LINES, draw_matches, jpeg_data_uri, load_picture
 from .scene3d import scene_figure
 from .stages import StageRecord
@@ -203,6 +204,36 @@ def _picture_group(group: PictureGroup) -> str:
     return _section(group.title, "".join(figures), group.note)
 
 
+def _swipe_figure(swipe: Swipe) -> str:
+    pictures = [load_picture(image) for image in (swipe.before, swipe.after)]
+    if pictures[0].shape != pictures[1].shape:
+        raise InputError(
+            f"The pictures of the swipe view '{swipe.title}' differ in size: {pictures[0].shape} and"
+            f" {pictures[1].shape}."
+        )
+    images = "".join(
+        f'<img class="{kind}" src="{jpeg_data_uri(picture)}" alt="{escape(swipe.title)}, {escape(label)}">'
+        for kind, picture, label in zip(("first", "second"), pictures, swipe.labels, strict=True)
+    )
+    tags = "".join(
+        f'<span class="tag {kind}">{escape(label)}</span>'
+        for kind, label in zip(("first", "second"), swipe.labels, strict=True)
+    )
+    slider = (
+        '<input type="range" min="0" max="100" step="0.1" value="50"'
+        f' aria-label="{escape(swipe.title)}: border between {escape(" and ".join(swipe.labels))}">'
+    )
+    return (
+        f'<figure class="matches"><figcaption><strong>{escape(swipe.title)}</strong>'
+        f' <span>{escape(swipe.note)}</span></figcaption><div class="swipe">{images}{tags}'
+        f'<span class="border"></span>{slider}</div></figure>'
+    )
+
+
+def _swipe_section(group: SwipeGroup) -> str:
+    return _section(group.title, "".join(map(_swipe_figure, group.swipes)), group.note)
+
+
 def _table_section(table: Table) -> str:
     numeric = [
         any(isinstance(row[column], float | int) for row in table.rows)
@@ -272,6 +303,7 @@ def render(run: ReportData) -> str:
     model = run.model
     scene = Scene.from_reconstruction(model) if isinstance(model, pycolmap.Reconstruction) else model
     figures, sections = _Figures(), [_picture_section(picture) for picture in run.pictures]
+    sections += [_swipe_section(group) for group in run.swipes]
     if scene is not None:
         figure, caption = scene_figure(scene, run.results, run.ground_truth, run.unit)
         sections.append(_section("Map and poses", figures.add(figure, "scene", "3-D view"), caption))

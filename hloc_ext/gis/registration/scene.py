@@ -17,6 +17,7 @@ from ...evaluation.homography import transform_points
 from .estimation import Estimate, estimate
 from .gradient_fields import Picture
 from .local_matching import LocalMatches, match_patches, resizing, scale_of
+from .matching import Method
 from .prior import UNKNOWN, Prior
 from .register import Registration, register
 
@@ -131,7 +132,7 @@ def register_scene(
     map_: Source,
     prior: Prior = UNKNOWN,
     model: str = "auto",
-    method: str = "kd-mamba+gradient",
+    method: str | Method = "kd-mamba+gradient",
     with_field: bool = False,
     max_tiles: int = MAX_TILES,
 ) -> SceneRegistration:

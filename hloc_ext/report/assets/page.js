@@ -94,3 +94,10 @@ for (const input of document.querySelectorAll(".filter")) {
     for (const row of rows) row.hidden = !row.textContent.toLowerCase().includes(wanted);
   });
 }
+
+for (const swipe of document.querySelectorAll(".swipe")) {
+  const slider = swipe.querySelector("input");
+  const move = () => swipe.style.setProperty("--at", `${slider.value}%`);
+  slider.addEventListener("input", move);
+  move();
+}
