@@ -327,7 +327,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("index", help="describe and index tiles")
     _add_data_arguments(command)
-    command.add_argument("--split", default="test", help="tiles of which split; `all` of one's own folder")
+    command.add_argument("--split", default="test", help="tiles of which split; `all`: every one")
     command.add_argument("--weights", required=True, help="of the aerial view")
     command.add_argument("--kind", choices=KINDS, default="flat", help="ivfpq is approximate and small")
     command.set_defaults(run=index_tiles)
