@@ -225,11 +225,14 @@ def test_all_of_a_tile_of_vigor_is_looked_at(tmp_path, monkeypatch):
 @needs_timm
 def test_the_recipes_of_the_repository_run_from_one_command(tmp_path, data):
     """Teacher, students and SSA for a few steps each, then their evaluation; nothing stands for anything."""
-    steps = ("trainer.steps=2", "trainer.batch_size=4", "trainer.validate_steps=2", "data.val_share=0")
+    steps = ("trainer.steps=2", "trainer.batch_size=4", "trainer.workers=0", "data.val_share=0")
     options = [f"{step}.{option}" for step in ("teacher", "students", "ssa") for option in steps]
     options += [f"{step}.trainer.ema=0" for step in ("teacher", "students", "ssa")]
+    for encoder in ("teacher.encoder", "students.student", "ssa.network.encoder"):
+        options += [f"{encoder}.ground_size=[32,192]", f"{encoder}.aerial_size=[64,64]"]
     arguments = ["train", "--data", str(data), "--output", str(tmp_path), "--models", "distill4geo", "ssa"]
-    cross_view.main([*arguments, "--options", *options, "--fov", "360", "--pose_queries", "2"])
+    arguments += ["--fov", "360", "--headings", "known", "--pose_queries", "2", "--pictures", "1"]
+    cross_view.main([*arguments, "--options", *options])
     found = json.loads((tmp_path / "evaluation" / "results.json").read_text())
     assert {row["method"] for row in found["retrieval"]} == {"teacher", "students", "ssa"}
     assert "Bird&#x27;s-eye views" in text_of(tmp_path / "evaluation" / "report.html")
