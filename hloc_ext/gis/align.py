@@ -1,4 +1,4 @@
-"""Alignment of layers to an image, in metres: registration, repeated until it settles, and what it changes."""
+"""Alignment of layers to an image, in metres: registration, repeated until it settles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ from .registration.gradient_fields import Picture, class_picture, gradient_field
 from .registration.matching import Hypothesis, Method, get_method
 from .registration.prior import Prior
 from .registration.register import Registration
-from .registration.scene import DisplacementField, SceneRegistration, register_scene
+from .registration.scene import (
+    OVERVIEW,
+    DisplacementField,
+    SceneRegistration,
+    refine_scene,
+    register_scene,
+)
 from .resample import resample
 from .transform import Alignment
 
@@ -24,9 +30,11 @@ from .transform import Alignment
 ALIGNED = 0.5
 #: The registration is repeated on the corrected layers until it moves them by less than this, pixels, but at
 #: most so often.
-SETTLED, ROUNDS = 0.2, 3
+SETTLED, ROUNDS = 0.2, 2
 #: The method that proposes transforms; see :data:`hloc_ext.gis.registration.matching.METHODS`.
 METHOD = "kd-mamba+gradient"
+# Tiles that are compared when the registration of a large image is repeated.
+_TILES = 48
 # Longest side at which borders are compared with the image, pixels.
 _COMPARED = 768
 
@@ -55,7 +63,8 @@ class BentAlignment(Alignment):
         points = np.asarray(points, np.float64)
         if self.field is None or self.grid is None:
             return super().map_points(points)
-        pixels = apply_homography(np.linalg.inv(self.grid.crs_from_center), points)
+        from_crs = np.asarray(np.linalg.inv(self.grid.crs_from_center), np.float64)
+        pixels = apply_homography(from_crs, points)
         shifts = [self.field.at(part) for part in np.array_split(pixels, len(pixels) // 10_000 + 1)]
         moved = apply_homography(self.grid.crs_from_center, pixels - np.concatenate(shifts))
         return super().map_points(moved)
@@ -87,22 +96,28 @@ class AlignmentResult:
         distances = displacement(self.estimated, self.input.image_grid)
         return float(distances.mean()), float(distances.max())
 
-    def require(self) -> None:
-        """Make sure that the alignment was not refused.
-
-        Raises:
-            AlignmentRefusedError: it was.
-        """
+    @property
+    def refusal(self) -> str:
+        """Why the alignment was refused, and what to do; empty where it was not."""
         if self.status != "refused":
-            return
+            return ""
         evidence, given = self.registration.evidence, self.input
-        raise AlignmentRefusedError(
+        return (
             f"The layers cannot be aligned to {given.image.path}: the evidence is too weak (probability"
             f" {evidence.probability:.2f}; {evidence.inliers} patches agree, {100 * evidence.agreement:.0f} %"
             f" of those with structure). Is it the same place? The search went up to {given.max_shift:.0f}"
             f" {given.unit}, {given.max_rotation:.0f}° and a factor of {given.max_scale:g}: raise max_shift,"
             " max_rotation or max_scale if the error may be larger."
         )
+
+    def require(self) -> None:
+        """Make sure that the alignment was not refused.
+
+        Raises:
+            AlignmentRefusedError: it was.
+        """
+        if self.status == "refused":
+            raise AlignmentRefusedError(self.refusal)
 
 
 @dataclass(frozen=True)
@@ -170,17 +185,14 @@ def _settled(
     given: AlignmentInput, model: str, estimated: Alignment, found: SceneRegistration, with_field: bool
 ) -> tuple[Alignment, SceneRegistration]:
     """Repeat the registration on the corrected layers."""
-    pixel = given.image_grid.pixel_size
-    tight = replace(given.prior, max_rotation=1.0, max_scale=1.02, max_shift=8.0)
+    pixel, method = given.image_grid.pixel_size, found.registration.method
     for _ in range(ROUNDS):
-        again = register_scene(
-            given.image_source, given.map_source(estimated), tight, model, _Known(), with_field
-        )
-        if not again.registration.accepted:
+        again = _again(given, model, estimated, found, with_field)
+        if again is None:
             break
         step = _alignment(given, again.registration)
         estimated = replace(estimated.then(step), covariance=step.covariance)
-        found = replace(again, registration=replace(again.registration, method=found.registration.method))
+        found = replace(again, registration=replace(again.registration, method=method))
         if displacement(step, given.image_grid).max() < SETTLED * pixel:
             break
     if found.field is not None:
@@ -195,6 +207,19 @@ def _settled(
             estimated.claimed_grid(given.map_grid),
         )
     return estimated, found
+
+
+def _again(
+    given: AlignmentInput, model: str, estimated: Alignment, found: SceneRegistration, with_field: bool
+) -> SceneRegistration | None:
+    """Registration of the image to the layers as they are corrected so far; None where it fails."""
+    source, layers = given.image_source, given.map_source(estimated)
+    if max(*source.shape, *layers.shape) > OVERVIEW:
+        so_far = replace(found.registration, matrix=given.expected)
+        return refine_scene(source, layers, so_far, model, with_field, _TILES)
+    tight = replace(given.prior, max_rotation=1.0, max_scale=1.02, max_shift=8.0)
+    again = register_scene(source, layers, tight, model, _Known())
+    return again if again.registration.accepted else None
 
 
 def _alignment(given: AlignmentInput, registration: Registration) -> Alignment:

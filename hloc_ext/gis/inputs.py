@@ -215,8 +215,8 @@ def open_input(
         nodata: value of the image's invalid pixels.
 
     Raises:
-        MissingInputError, CorruptFileError, InputError: as the functions that read; or one of image and layers
-            has no place on the ground.
+        MissingInputError, CorruptFileError, InputError: as the functions that read; or one of image and
+            layers has no place on the ground.
     """
     raster = open_raster(image, crs=image_crs, nodata=nodata)
     nominal = raster.crs_from_pixel is None
@@ -367,7 +367,8 @@ def _map_grid(grid: Grid, shapes: MapShapes, reach: Floats) -> Grid:
     points = np.concatenate(corners)
     points = apply_homography(grid.pixel_from_crs, points[np.isfinite(points).all(axis=1)])
     low = np.maximum(np.floor(points.min(axis=0)) - _RIM, np.floor(-reach))
-    high = np.minimum(np.ceil(points.max(axis=0)) + _RIM, np.ceil((grid.width, grid.height) + reach))
+    size = np.array((grid.width, grid.height))
+    high = np.minimum(np.ceil(points.max(axis=0)) + _RIM, np.ceil(size + reach))
     if not (high - low >= 1).all():
         raise InputError("The layers show nothing where the image may be: is its georeference right?")
     width, height = (int(v) for v in high - low)

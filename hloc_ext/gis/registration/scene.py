@@ -32,6 +32,8 @@ STEP, REACH = 3.0, 8
 THRESHOLD = 2.0
 #: A displacement field is kept where it lowers the error at tiles held out by this share, at least.
 LEAST_GAIN = 0.2
+#: Least number of patches that agree at a resolution.
+LEAST_INLIERS = 12
 #: Least number of patches of a tile whose displacement counts for the field.
 LEAST_PATCHES = 4
 
@@ -168,12 +170,41 @@ def register_scene(
         matches, number = _match_tiles(image, map_, found.matrix, factor, max_tiles)
         compared += number
         estimated = estimate(*matches[:3], model=model, threshold=THRESHOLD / factor)
-        if estimated is None or estimated.inliers.sum() < 12:
+        if estimated is None or estimated.inliers.sum() < LEAST_INLIERS:
             break
         found = _updated(found, estimated)
         points0, points1 = matches.points0[estimated.inliers], matches.points1[estimated.inliers]
     field = _field(found.matrix, points0, points1, TILE / factor) if with_field and len(points0) else None
     return SceneRegistration(found, field, points0, points1, compared)
+
+
+def refine_scene(
+    image: Source,
+    map_: Source,
+    found: Registration,
+    model: str = "auto",
+    with_field: bool = False,
+    max_tiles: int = MAX_TILES,
+) -> SceneRegistration | None:
+    """Estimate a registration again by the tiles of the finest resolution alone.
+
+    Args:
+        image, map_: read in windows.
+        found: right to a few pixels; its evidence is kept.
+        model: see :func:`~hloc_ext.gis.registration.register.register`.
+        with_field, max_tiles: as for :func:`register_scene`.
+
+    Returns:
+        None where too few patches agree.
+    """
+    factor = min(1.0, 1.0 / scale_of(found.matrix, image.shape))
+    matches, number = _match_tiles(image, map_, found.matrix, factor, max_tiles)
+    estimated = estimate(*matches[:3], model=model, threshold=THRESHOLD / factor)
+    if estimated is None or estimated.inliers.sum() < LEAST_INLIERS:
+        return None
+    points0, points1 = matches.points0[estimated.inliers], matches.points1[estimated.inliers]
+    field = _field(estimated.matrix, points0, points1, TILE / factor) if with_field else None
+    return SceneRegistration(_updated(found, estimated), field, points0, points1, number)
 
 
 def _overview(source: Source) -> tuple[Picture, Matrix]:
