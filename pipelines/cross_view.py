@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from hloc_ext import logger
-from hloc_ext.cross_view_bev import BEVScores
-from hloc_ext.cross_view_descriptors import Condition, CrossViewNetworks
-from hloc_ext.cross_view_index import KINDS, TABLE_NAME, CrossViewIndex
-from hloc_ext.cross_view_localization import (
+from hloc_ext.cross_view.bev import BEVScores
+from hloc_ext.cross_view.descriptors import Condition, CrossViewNetworks
+from hloc_ext.cross_view.index import KINDS, TABLE_NAME, CrossViewIndex
+from hloc_ext.cross_view.localization import (
     Localization,
     PoseErrors,
     build_index,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hloc_ext.cross_view_bev import CLASSES, BEVScores, score_bevs
-from hloc_ext.cross_view_descriptors import Condition, CrossViewNetworks, GroundDescriptors
-from hloc_ext.cross_view_index import CrossViewIndex, Retrieved, TileTable
-from hloc_ext.cross_view_localization import PoseErrors, estimate_poses, pose_errors
-from hloc_ext.cross_view_pose import PoseSearch
+from hloc_ext.cross_view.bev import CLASSES, BEVScores, score_bevs
+from hloc_ext.cross_view.descriptors import Condition, CrossViewNetworks, GroundDescriptors
+from hloc_ext.cross_view.index import CrossViewIndex, Retrieved, TileTable
+from hloc_ext.cross_view.localization import PoseErrors, estimate_poses, pose_errors
+from hloc_ext.cross_view.pose import PoseSearch
 from hloc_ext.datasets.cross_view.geography import earth_centred
 from hloc_ext.datasets.cross_view.layout import CrossViewSet
 from hloc_ext.errors import InputError

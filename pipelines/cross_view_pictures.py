@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from hloc_ext.city.labels import COLORS, Label
-from hloc_ext.cross_view_localization import Localization
+from hloc_ext.cross_view.localization import Localization
 from hloc_ext.errors import InputError
 from hloc_ext.evaluation.cross_view import Ranks
 from hloc_ext.extractors.cross_view import CrossViewDescriptor

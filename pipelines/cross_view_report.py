@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hloc_ext.cross_view_descriptors import (
+from hloc_ext.cross_view.descriptors import (
     Condition,
     CrossViewNetworks,
     GroundDescriptors,
     by_field_of_view,
     ground_images,
 )
-from hloc_ext.cross_view_index import CrossViewIndex, Retrieved
-from hloc_ext.cross_view_localization import Localization, read_tile_label
+from hloc_ext.cross_view.index import CrossViewIndex, Retrieved
+from hloc_ext.cross_view.localization import Localization, read_tile_label
 from hloc_ext.datasets.cross_view.layout import CrossViewSet
 from hloc_ext.datasets.cross_view.pairs import CrossViewImages
 from hloc_ext.datasets.cross_view.pictures import MEAN, STD

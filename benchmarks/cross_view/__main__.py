@@ -13,9 +13,9 @@ import torch
 from benchmarks.cross_view.cost import cost_table
 from benchmarks.engine.machine import describe_machine
 from benchmarks.matchers.table import Table
-from hloc_ext.cross_view_bev import BEVScores
-from hloc_ext.cross_view_descriptors import CrossViewNetworks
-from hloc_ext.cross_view_localization import PoseErrors, build_index, table_of
+from hloc_ext.cross_view.bev import BEVScores
+from hloc_ext.cross_view.descriptors import CrossViewNetworks
+from hloc_ext.cross_view.localization import PoseErrors, build_index, table_of
 from hloc_ext.datasets.cross_view.layout import LAYOUTS, CrossViewSet, open_set
 from hloc_ext.formats.atomic import make_dir, write_text
 from hloc_ext.report import Table as ReportTable

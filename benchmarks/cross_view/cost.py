@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.matchers.table import Table
-from hloc_ext.cross_view_descriptors import CrossViewNetworks
+from hloc_ext.cross_view.descriptors import CrossViewNetworks
 from hloc_ext.extractors.cross_view import CrossViewDescriptor
 from hloc_ext.models.cross_view import VIEWS
 

@@ -8,7 +8,7 @@
 
 The BEV is that of the tile: north up, the camera at its offset (:mod:`hloc_ext.models.bev_geometry` defines
 the frames). Drawing it is an auxiliary task that makes the features of both views agree on where things are
-(SSA); it is also what :mod:`hloc_ext.cross_view_pose` finds the camera's pose with. What the published
+(SSA); it is also what :mod:`hloc_ext.cross_view.pose` finds the camera's pose with. What the published
 decoder (taken from GPG2A) does otherwise is told in docs/cross_view.md.
 
 Shapes: B pictures, C channels, K classes, D distances, L or S cells per side.

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cross_view_bev import score_bevs
+from ..cross_view.bev import score_bevs
 from ..datasets.cross_view.layout import CrossViewSet
 from ..datasets.cross_view.pairs import CrossViewPairs
 from ..errors import InputError

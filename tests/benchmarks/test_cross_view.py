@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks.cross_view.__main__ import main
 from benchmarks.cross_view.cost import count_macs
-from hloc_ext.cross_view_descriptors import CrossViewNetworks
+from hloc_ext.cross_view.descriptors import CrossViewNetworks
 from tests.class_maps import town
 from tests.cross_view_weights import GROUND_SIZE, random_network, write_random_weights
 from tests.datasets.cross_view.small_sets import write_cvusa

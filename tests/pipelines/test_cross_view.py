@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hloc_ext.cross_view_index import CrossViewIndex
+from hloc_ext.cross_view.index import CrossViewIndex
 from hloc_ext.datasets.cross_view.layout import open_set
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.extractors.cross_view_weights import load_cross_view

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hloc_ext.cross_view_bev import draw_bevs, score_bevs
+from hloc_ext.cross_view.bev import draw_bevs, score_bevs
 from hloc_ext.datasets.cross_view.layout import open_set
 from hloc_ext.datasets.cross_view.pairs import CrossViewPairs
 from hloc_ext.errors import InputError, MissingInputError

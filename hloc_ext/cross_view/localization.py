@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .cross_view_descriptors import Condition, CrossViewNetworks, by_field_of_view, ground_images
-from .cross_view_index import CrossViewIndex, Retrieved, TileTable
-from .cross_view_pose import GroundPose, PoseSearch, estimate_pose, predicted_bev
-from .datasets.cross_view.geography import earth_centred
-from .datasets.cross_view.layout import CrossViewSet
-from .datasets.cross_view.pictures import MAKE_LABELS, read_label
-from .errors import InputError, MissingInputError
-from .formats import geojson
-from .models.bev import SSANetwork
+from ..datasets.cross_view.geography import earth_centred
+from ..datasets.cross_view.layout import CrossViewSet
+from ..datasets.cross_view.pictures import MAKE_LABELS, read_label
+from ..errors import InputError, MissingInputError
+from ..formats import geojson
+from ..models.bev import SSANetwork
+from .descriptors import Condition, CrossViewNetworks, by_field_of_view, ground_images
+from .index import CrossViewIndex, Retrieved, TileTable
+from .pose import GroundPose, PoseSearch, estimate_pose, predicted_bev
 
 Floats = npt.NDArray[np.float64]
 
@@ -91,7 +91,7 @@ def localize(
         queries: Q panoramas or photos.
         retrieved: their tiles.
         headings: (Q, T) that the descriptors suppose, of
-            :class:`~hloc_ext.cross_view_descriptors.GroundDescriptors`.
+            :class:`~hloc_ext.cross_view.descriptors.GroundDescriptors`.
         given: (Q,) headings that were given, NaN where none was.
         table: of the tiles.
         poses: in the best tile of each query, or None.

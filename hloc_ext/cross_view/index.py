@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import CorruptFileError, InputError, MissingInputError
-from .formats.atomic import make_dir, read_text, replacing, write_text
-from .search import MIN_IVFPQ_SIZE, build_index
+from ..errors import CorruptFileError, InputError, MissingInputError
+from ..formats.atomic import make_dir, read_text, replacing, write_text
+from ..search import MIN_IVFPQ_SIZE, build_index
 
 INDEX_NAME, TABLE_NAME = "tiles.faiss", "tiles.json"
 KINDS = ("flat", "ivfpq")

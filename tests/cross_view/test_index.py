@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hloc_ext.cross_view_index import INDEX_NAME, TABLE_NAME, CrossViewIndex, TileTable
+from hloc_ext.cross_view.index import INDEX_NAME, TABLE_NAME, CrossViewIndex, TileTable
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.search import top_k
 

@@ -26,8 +26,8 @@ import numpy.typing as npt
 import scipy.fft
 from torch import Tensor
 
-from .errors import InputError
-from .models.bev_geometry import IGNORE, visible_cells
+from ..errors import InputError
+from ..models.bev_geometry import IGNORE, visible_cells
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hloc_ext.cross_view_pose import (
+from hloc_ext.cross_view.pose import (
     PoseSearch,
     estimate_pose,
     fit_temperature,

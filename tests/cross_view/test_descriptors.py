@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from hloc_ext.cross_view_descriptors import (
+from hloc_ext.cross_view.descriptors import (
     CONDITIONS,
     Condition,
     CrossViewNetworks,

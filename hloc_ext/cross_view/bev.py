@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader
 
-from .datasets.cross_view.layout import CrossViewSet
-from .datasets.cross_view.pairs import CrossViewPairs
-from .evaluation.bev import IGNORE, SegmentationScores, confusion_matrix, segmentation_scores
-from .models.bev import SSANetwork
-from .models.bev_geometry import visible_cells
+from ..datasets.cross_view.layout import CrossViewSet
+from ..datasets.cross_view.pairs import CrossViewPairs
+from ..evaluation.bev import IGNORE, SegmentationScores, confusion_matrix, segmentation_scores
+from ..models.bev import SSANetwork
+from ..models.bev_geometry import visible_cells
 
 #: Names of the classes, by their numbers.
 CLASSES = ("other", "road", "sidewalk", "building", "vegetation", "water")

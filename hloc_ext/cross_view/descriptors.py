@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .datasets.cross_view.augment import field_of_view_columns
-from .datasets.cross_view.layout import CrossViewSet, check_untouched
-from .datasets.cross_view.pairs import CrossViewImages
-from .errors import InputError
-from .extractors.cross_view import CrossViewDescriptor
-from .extractors.cross_view_weights import load_cross_view
-from .formats.images import prefetch
-from .models.cross_view import VIEWS, turned
+from ..datasets.cross_view.augment import field_of_view_columns
+from ..datasets.cross_view.layout import CrossViewSet, check_untouched
+from ..datasets.cross_view.pairs import CrossViewImages
+from ..errors import InputError
+from ..extractors.cross_view import CrossViewDescriptor
+from ..extractors.cross_view_weights import load_cross_view
+from ..formats.images import prefetch
+from ..models.cross_view import VIEWS, turned
 
 Floats = npt.NDArray[np.float64]
 Descriptors = npt.NDArray[np.float32]

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from hloc_ext import cross_view_localization
-from hloc_ext.cross_view_descriptors import Condition, CrossViewNetworks
-from hloc_ext.cross_view_index import Retrieved, TileTable
-from hloc_ext.cross_view_localization import (
+from hloc_ext.cross_view import localization
+from hloc_ext.cross_view.descriptors import Condition, CrossViewNetworks
+from hloc_ext.cross_view.index import Retrieved, TileTable
+from hloc_ext.cross_view.localization import (
     build_index,
     distance,
     estimate_poses,
@@ -23,7 +23,7 @@ from hloc_ext.cross_view_localization import (
     pose_errors,
     table_of,
 )
-from hloc_ext.cross_view_pose import GroundPose, PoseSearch, estimate_pose
+from hloc_ext.cross_view.pose import GroundPose, PoseSearch, estimate_pose
 from hloc_ext.datasets.cross_view.layout import CrossViewSet, open_set
 from hloc_ext.datasets.cross_view.photos import open_photos
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
@@ -142,7 +142,7 @@ def test_poses_come_from_what_the_network_draws(networks, pairs, monkeypatch):
     rows = iter(range(6))
 
     def exact(ground: torch.Tensor) -> torch.Tensor:
-        label = cross_view_localization.read_tile_label(table, int(pairs.positives[next(rows)]), SIDE)
+        label = localization.read_tile_label(table, int(pairs.positives[next(rows)]), SIDE)
         return (
             20 * torch.nn.functional.one_hot(torch.from_numpy(label).long(), 6).permute(2, 0, 1)[None].float()
         )

@@ -1,0 +1,1 @@
+"""From a panorama to a place on a map of tiles: descriptors, index, localization, pose in the tile."""
