@@ -84,7 +84,7 @@ def _align(args: argparse.Namespace, image: Path, layers: Sequence[Path], output
         stage.count = sum(given.shapes.counts.values())
     with log.stage("registration") as stage:
         result = align(given, args.model, args.method, args.field)
-        stage.note = f"{result.status}, {result.registration.model}"
+        stage.note = f"{result.status}, {result.estimated.model}"
     with log.stage("pictures"):
         agreement = border_agreement(result)
         overlap = (

@@ -85,7 +85,7 @@ def summary(
         "unit": given.unit,
         "pixel_size": given.image_grid.pixel_size,
         "nominal_place": given.nominal,
-        "model": found.model,
+        "model": result.estimated.model,
         "moved_mean": mean,
         "moved_max": largest,
         "parameters": result.estimated.parameters(),
@@ -162,7 +162,7 @@ def transform_table(result: AlignmentResult) -> Table:
     mean, largest = result.moved
     parameters = result.estimated.parameters()
     rows: list[list[str | float | None]] = [
-        ["model", found.model],
+        ["model", result.estimated.model],
         [f"to the east at the image's centre, {unit}", parameters["east"]],
         [f"to the north, {unit}", parameters["north"]],
         ["rotation, ° counter-clockwise", parameters["rotation"]],
@@ -201,7 +201,7 @@ def cards(result: AlignmentResult) -> list[Card]:
     found = [
         Card("status", result.status, _STATUS[result.status]),
         Card("probability", f"{result.registration.evidence.probability:.3f}", "accepted from 0.5 on"),
-        Card("model", result.registration.model, "chosen by patches held out"),
+        Card("model", result.estimated.model, "chosen by patches held out"),
         Card("move", f"{mean:.2f} {unit}", f"at most {largest:.2f} {unit}, mean {mean / pixel:.1f} px"),
     ]
     if deviation is not None:

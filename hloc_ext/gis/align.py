@@ -24,7 +24,7 @@ from .registration.scene import (
     register_scene,
 )
 from .resample import resample
-from .transform import Alignment
+from .transform import MODELS, Alignment
 
 #: Layers that are nearer to the image than this, pixels at the worst place, are aligned already.
 ALIGNED = 0.5
@@ -191,7 +191,10 @@ def _settled(
         if again is None:
             break
         step = _alignment(given, again.registration)
-        estimated = replace(estimated.then(step), covariance=step.covariance)
+        # A step of a simpler model says nothing of the other parameters' errors.
+        simpler = MODELS.index(step.model) < MODELS.index(estimated.model)
+        covariance = estimated.covariance if simpler else step.covariance
+        estimated = replace(estimated.then(step), covariance=covariance)
         found = replace(again, registration=replace(again.registration, method=method))
         if displacement(step, given.image_grid).max() < SETTLED * pixel:
             break

@@ -1,0 +1,1 @@
+"""Registration of imagery to map layers: methods, real data, negatives, cost."""

@@ -1,0 +1,123 @@
+"""Registration of imagery to layers: ``python -m benchmarks.gis --city DIR --data DIR``.
+
+DIR of ``--city`` is written by ``python -m hloc_ext.city --kind gis``, with a seed that nothing was trained
+or calibrated on; that of ``--data`` holds the folder ``gis`` of the benchmark data (docs/gis.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import torch
+
+from benchmarks.engine.machine import describe_machine
+from benchmarks.matchers.table import Table
+from hloc_ext.compat import allow_cpu_torchvision
+from hloc_ext.errors import InputError, MissingInputError
+from hloc_ext.formats.atomic import make_dir, write_text
+
+from . import comparison, cost, large, real
+from .problems import KINDS, City, mask_problems
+
+PARTS = ("city", "masks", "real", "negatives", "cost", "large")
+#: Sources of photos with masks.
+MASKS = ("tugraz_drone", "dubai_tile7")
+
+
+def run(args: argparse.Namespace) -> list[Table]:
+    """Run the parts, printing each table as it is done."""
+    machine = describe_machine()
+    print(*machine, sep="\n")
+    tables: list[Table] = []
+
+    def done(table: Table) -> None:
+        tables.append(table)
+        print(f"\n{table.markdown()}", flush=True)
+        save(tables, machine, args.output)
+
+    def report(row: dict[str, object]) -> None:
+        print(row, flush=True)
+
+    methods = {name: comparison.make_method(name, args.weights) for name in args.methods}
+    city = City(_required(args.city, "--city")) if {"city", "negatives", "cost"} & set(args.parts) else None
+    data = (
+        _required(args.data, "--data") / "gis" if {"masks", "real", "negatives"} & set(args.parts) else None
+    )
+    if "city" in args.parts and city is not None:
+        sets = {kind: city.problems(kind, args.pairs, args.seed) for kind in args.kinds}
+        done(comparison.compare(methods, sets, "City of an unseen seed, unknown heading", report))
+    if "masks" in args.parts and data is not None:
+        sets = {source: mask_problems(data, source, args.pairs, args.seed) for source in MASKS}
+        done(comparison.compare(methods, sets, "Photos beside their masks, unknown heading", report))
+    if "real" in args.parts and data is not None:
+        with tempfile.TemporaryDirectory(dir=args.output) as folder:
+            done(real.evaluate(data, args.trials, args.seed, Path(folder), report))
+    if "negatives" in args.parts and city is not None and data is not None:
+        each = -(-args.negatives // (len(KINDS) + len(MASKS)))
+        wrong = {kind: city.problems(kind, each, args.seed, mirrored=True) for kind in KINDS}
+        for source in MASKS:
+            wrong[f"{source}, other photo"] = mask_problems(data, source, each, args.seed, of_others=True)
+        done(comparison.count_false_accepts(wrong, report))
+    if "cost" in args.parts and city is not None:
+        makers = city.problems("image ↔ layers", min(args.pairs, 4), args.seed)
+        done(cost.evaluate(args.methods, makers, args.weights))
+    if "large" in args.parts:
+        with tempfile.TemporaryDirectory(dir=args.output) as folder:
+            done(large.evaluate(Path(folder), args.side, args.polygons, args.seed))
+    return tables
+
+
+def _required(path: Path | None, option: str) -> Path:
+    if path is None:
+        raise InputError(f"{option} is needed for these parts: give it, or leave them out with --parts.")
+    if not path.is_dir():
+        raise MissingInputError(f"{option} {path} is no folder.")
+    return path
+
+
+def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
+    """Write ``gis.md`` and ``gis.json``."""
+    head = "\n".join(f"- {line}" for line in machine)
+    write_text(folder / "gis.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
+    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
+    write_text(folder / "gis.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gis", description=__doc__)
+    add = parser.add_argument
+    add("--city", type=Path, help="set of python -m hloc_ext.city --kind gis (city, negatives, cost)")
+    add("--data", type=Path, help="benchmark data with the folder gis (masks, real, negatives)")
+    add("--output", type=Path, default=Path("outputs/gis"), help="folder of the tables")
+    add("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    add("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of the part city")
+    add("--methods", nargs="+", default=list(comparison.METHODS), help="also homography-net, loftr, phase, …")
+    add("--weights", type=Path, help="of homography-net")
+    add("--pairs", type=int, default=48, help="of each kind and source")
+    add("--trials", type=int, default=10, help="errors of each real scene")
+    add("--negatives", type=int, default=204, help="maps without a right answer, in all")
+    add("--side", type=int, default=large.SIDE, help="of the large image, pixels")
+    add("--polygons", type=int, default=large.POLYGONS, help="in the large image")
+    add("--seed", type=int, default=1, help="of the transforms and errors")
+    add("--threads", type=int, default=torch.get_num_threads(), help="of torch and OpenCV")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Table]:
+    """Run from the command line."""
+    args = build_parser().parse_args(argv)
+    allow_cpu_torchvision()
+    torch.set_num_threads(args.threads)
+    cv2.setNumThreads(args.threads)
+    make_dir(args.output)
+    return run(args)
+
+
+if __name__ == "__main__":
+    main()
