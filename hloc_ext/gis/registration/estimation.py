@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import least_squares
 
 from ...errors import InputError
 from ...evaluation.homography import transform_points
@@ -28,10 +27,14 @@ MODELS = ("translation", "similarity", "affine", "homography")
 LEAST_POINTS = {"translation": 1, "similarity": 2, "affine": 3, "homography": 4}
 #: A more general model has to lower the error on points held out by this share.
 LEAST_GAIN = 0.1
-#: Cells per side of the overlap which are held out together, and number of parts.
-_CELLS, _FOLDS = 6, 6
+#: Parts per side of the overlap, each of which is held out: at the corners a model has to extrapolate.
+_PARTS = 3
+#: Cells per side in which residuals count as one.
+_CELLS = 12
+#: Most steps of a fit.
+_STEPS = 15
 # First word of the seeds of what this module draws.
-_HELD_OUT = 721
+_SAMPLES = 721
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +98,7 @@ def estimate(
         near = consensus[0]
         for name in models:
             if near.sum() >= 3 * LEAST_POINTS[name]:
-                held_out[name] = _held_out_error(
-                    points0[near], points1[near], weights[near], name, threshold, seed
-                )
+                held_out[name] = _held_out_error(points0[near], points1[near], weights[near], name, threshold)
         chosen = choose_model(held_out) if held_out else "translation"
     matrix = fit(chosen, points0[consensus[0]], points1[consensus[0]], weights[consensus[0]], threshold)
     if matrix is None:
@@ -156,24 +157,16 @@ def fit(
     weights = np.ones(len(points0)) if weights is None else weights
     to_unit0, to_unit1 = _normalization(points0), _normalization(points1)
     unit0, unit1 = transform_points(to_unit0, points0), transform_points(to_unit1, points1)
-    roots = np.sqrt(weights / max(float(weights.max(initial=0.0)), 1e-12))[:, None]
     scale = softness / 3 * to_unit1[0, 0]
     # Both frames must shrink alike for models that keep lengths.
     if model == "translation":
         to_unit0 = to_unit1 @ _shift(points1.mean(0) - points0.mean(0))
         unit0 = transform_points(to_unit0, points0)
-
-    def residuals(parameters: Floats) -> Floats:
-        return ((transform_points(_matrix(model, parameters), unit0) - unit1) * roots).ravel()
-
-    start = np.zeros(_SIZES[model])
-    if model != "translation":
-        start = _linear_start(model, unit0, unit1, roots)
-    try:
-        found = least_squares(residuals, start, loss="huber", f_scale=scale, max_nfev=30)
-    except ValueError:  # points at infinity
-        return None
-    matrix = np.linalg.inv(to_unit1) @ _matrix(model, found.x) @ to_unit0
+    parameters = np.zeros(_SIZES[model])
+    if model == "homography":
+        parameters[:6] = _gauss_newton("affine", parameters[:6], unit0, unit1, weights, scale)
+    parameters = _gauss_newton(model, parameters, unit0, unit1, weights, scale)
+    matrix = np.linalg.inv(to_unit1) @ _matrix(model, parameters) @ to_unit0
     if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9:
         return None
     matrix = matrix / matrix[2, 2]
@@ -210,16 +203,40 @@ def _parameters(model: str, matrix: Matrix) -> Floats:
     return np.append(affine, m[2, :2]) if model == "homography" else affine
 
 
-def _linear_start(model: str, points0: Floats, points1: Floats, roots: Floats) -> Floats:
-    """Parameters of the linear least-squares fit; those of the affine one for homographies."""
-    kind = "affine" if model == "homography" else model
-    zeros = transform_points(_matrix(kind, np.zeros(_SIZES[kind])), points0)
-    columns = [
-        (transform_points(_matrix(kind, unit), points0) - zeros) * roots for unit in np.eye(_SIZES[kind])
-    ]
-    target = ((points1 - zeros) * roots).ravel()
-    solution = np.linalg.lstsq(np.stack([c.ravel() for c in columns], 1), target, rcond=None)[0]
-    return np.append(solution, [0.0, 0.0] if model == "homography" else []).astype(np.float64)
+def _gauss_newton(
+    model: str, parameters: Floats, points0: Floats, points1: Floats, weights: Floats, scale: float
+) -> Floats:
+    """Minimum of the Huber loss by reweighted Gauss-Newton steps; NaN where points go to infinity."""
+    for _ in range(_STEPS):
+        mapped = transform_points(_matrix(model, parameters), points0)
+        if not np.isfinite(mapped).all():
+            return np.full_like(parameters, np.nan)
+        residual = points1 - mapped
+        length = np.linalg.norm(residual, axis=1)
+        root = np.sqrt(weights * np.minimum(1.0, scale / np.maximum(length, 1e-12)))[:, None]
+        design = _jacobian(model, parameters, points0, mapped) * root[..., None]
+        step = np.linalg.lstsq(design.reshape(-1, len(parameters)), (residual * root).ravel(), rcond=1e-12)[0]
+        parameters = parameters + step
+        if np.abs(step).max() < 1e-6:
+            break
+    return parameters
+
+
+def _jacobian(model: str, parameters: Floats, points: Floats, mapped: Floats) -> Floats:
+    """Derivatives of mapped points by the parameters, (M, 2, parameters)."""
+    x, y = points.T
+    one, zero = np.ones_like(x), np.zeros_like(x)
+    if model == "translation":
+        rows = [[one, zero], [zero, one]]
+    elif model == "similarity":
+        rows = [[x, -y, one, zero], [y, x, zero, one]]
+    else:
+        rows = [[x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]]
+    if model == "homography":
+        w = parameters[6] * x + parameters[7] * y + 1
+        for row, value in zip(rows, mapped.T, strict=True):
+            row[:] = [*(column / w for column in row), -value * x / w, -value * y / w]
+    return np.moveaxis(np.array(rows), 2, 0)
 
 
 def _normalization(points: Floats) -> Matrix:
@@ -266,7 +283,7 @@ def _sample(model: str, points0: Floats, points1: Floats, threshold: float, seed
         return None
     if model == "translation":
         shifts = points1 - points0
-        tried = np.random.default_rng([seed, _HELD_OUT, 1]).permutation(len(shifts))[:500]
+        tried = np.random.default_rng([seed, _SAMPLES]).permutation(len(shifts))[:500]
         distances = np.linalg.norm(shifts[None] - shifts[tried, None], axis=2)
         return _shift(shifts[tried[int((distances <= threshold).sum(1).argmax())]])
     cv2.setRNGSeed(seed)
@@ -288,19 +305,16 @@ def _sample(model: str, points0: Floats, points1: Floats, threshold: float, seed
     return np.vstack([matrix, (0, 0, 1)]) if len(matrix) == 2 else matrix
 
 
-def cells(points: Floats, number: int = _CELLS) -> npt.NDArray[np.int64]:
+def cells(points: Floats, number: int = 6) -> npt.NDArray[np.int64]:
     """Number of the cell of each point in a grid of so many cells per side over all points, (M,)."""
     low, high = points.min(0), points.max(0)
     index = np.minimum((points - low) / np.maximum(high - low, 1e-9) * number, number - 1e-6).astype(np.int64)
     return index[:, 1] * number + index[:, 0]
 
 
-def _held_out_error(
-    points0: Floats, points1: Floats, weights: Floats, model: str, threshold: float, seed: int
-) -> float:
-    """Root mean square of the distances, truncated, in cells of the image that the fit has not seen."""
-    of_cell = cells(points0)
-    part = np.random.default_rng([seed, _HELD_OUT]).permutation(_CELLS**2)[of_cell] % _FOLDS
+def _held_out_error(points0: Floats, points1: Floats, weights: Floats, model: str, threshold: float) -> float:
+    """Root mean square of the distances, truncated, in parts of the image that the fit has not seen."""
+    part = cells(points0, _PARTS)
     errors = []
     for number in np.unique(part):
         rest = part != number
@@ -331,7 +345,7 @@ def _covariance(model: str, matrix: Matrix, points0: Floats, points1: Floats) ->
 
     jacobian, outer = _derivative(predicted, parameters), _derivative(first_eight, parameters)
     difference = predicted(parameters) - points1.ravel()
-    number = len(np.unique(cells(points0, 2 * _CELLS))) if len(points0) > 1 else 1
+    number = len(np.unique(cells(points0, _CELLS))) if len(points0) > 1 else 1
     freedom = max(2 * len(points0) - len(parameters), 1)
     variance = float(difference @ difference) / freedom * (len(points0) / number)
     normal = np.linalg.pinv(jacobian.T @ jacobian)

@@ -75,9 +75,8 @@ class Picture(NamedTuple):
             for part in np.array_split(pixels, max(1, -(-pixels.shape[2] // 4)), axis=2)
         ]
         mask = cv2.warpPerspective(self.exists * np.uint8(255), matrix, size, flags=flags) > 250
-        joined = np.concatenate(parts, axis=2)
-        joined = np.asarray(joined[..., 0] if self.pixels.ndim == 2 else joined, np.uint8)
-        return self._replace(pixels=joined, mask=mask)
+        joined = np.concatenate(parts, axis=2).astype(np.uint8)
+        return self._replace(pixels=joined[..., 0] if self.pixels.ndim == 2 else joined, mask=mask)
 
     def resized(self, factor: float) -> Picture:
         """The picture with its sides multiplied by `factor` and rounded, to at least 8 pixels."""

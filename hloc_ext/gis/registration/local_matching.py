@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ...evaluation.homography import transform_points
 from .gradient_fields import Fields, Picture, gradient_fields
@@ -20,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 LEAST_CORRELATION, LEAST_RATIO, LEAST_LEAD = 0.12, 0.12, 1.03
 #: Patches that exist, and are not flat, to this share.
 _LEAST_EXISTING, _LEAST_ENERGY = 0.7, 0.15
+#: Patches that are correlated at once.
+_BATCH = 64
 #: Pixels around a peak that are not another one.
 _PEAK = 3
 
@@ -101,20 +105,20 @@ def match_patches(
     exists = both.fields0.mask * both.fields1.mask
     energy = (both.fields0.values**2).sum(2) * both.fields0.mask
     mean_energy = float(energy.sum() / max(float(both.fields0.mask.sum()), 1.0))
-    padded = cv2.copyMakeBorder(
-        both.fields1.values, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=(0.0, 0.0)
-    )
     patch = min(patch, height, width)
-    centers, found, weights, tried = [], [], [], 0
-    for top in range(0, height - patch + 1, max(patch // 2, 1)):
-        for left in range(0, width - patch + 1, max(patch // 2, 1)):
-            area = np.s_[top : top + patch, left : left + patch]
-            if exists[area].mean() < _LEAST_EXISTING or energy[area].mean() < _LEAST_ENERGY * mean_energy:
-                continue
-            tried += 1
-            region = padded[top : top + patch + 2 * reach, left : left + patch + 2 * reach]
-            template = np.ascontiguousarray(both.fields0.values[area])
-            peak = _peak(cv2.matchTemplate(region, template, cv2.TM_CCORR_NORMED), reach)
+    corners = [
+        (top, left)
+        for top in range(0, height - patch + 1, max(patch // 2, 1))
+        for left in range(0, width - patch + 1, max(patch // 2, 1))
+        if exists[top : top + patch, left : left + patch].mean() >= _LEAST_EXISTING
+        and energy[top : top + patch, left : left + patch].mean() >= _LEAST_ENERGY * mean_energy
+    ]
+    centers, found, weights, tried = [], [], [], len(corners)
+    for start in range(0, tried, _BATCH):
+        part = corners[start : start + _BATCH]
+        maps = _correlations(both.fields0.values, both.fields1.values, part, patch, reach)
+        for (top, left), correlation in zip(part, maps, strict=True):
+            peak = _peak(correlation, reach)
             if peak is not None:
                 centers.append((left + (patch - 1) / 2, top + (patch - 1) / 2))
                 found.append(peak[:2])
@@ -129,9 +133,45 @@ def match_patches(
     return LocalMatches(points0, points1, np.array(weights, float), tried)
 
 
+def _correlations(
+    values0: npt.NDArray[np.float32],
+    values1: npt.NDArray[np.float32],
+    corners: Sequence[tuple[int, int]],
+    patch: int,
+    reach: int,
+) -> npt.NDArray[np.float32]:
+    """Normalised correlation of patches of field 0 with field 1, for all displacements.
+
+    Args:
+        values0, values1: (H, W, 2).
+        corners: top and left of B patches.
+        patch, reach: pixels.
+
+    Returns:
+        (B, 2 reach + 1, 2 reach + 1): rows, columns; beyond the border of field 1 there is nothing.
+    """
+    side, count = patch + 2 * reach, 2 * reach + 1
+    border = (reach, reach, reach, reach, cv2.BORDER_CONSTANT)
+    padded = cv2.copyMakeBorder(values1, *border, value=(0.0, 0.0))
+    # Energy of field 1 in the window of each displacement: from its top left corner on.
+    squares = cv2.boxFilter(
+        (padded**2).sum(2), -1, (patch, patch), anchor=(0, 0), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
+    templates = np.stack([values0[t : t + patch, f : f + patch] for t, f in corners])
+    regions = np.stack([padded[t : t + side, f : f + side] for t, f in corners])
+    energies = np.stack([squares[t : t + count, f : f + count] for t, f in corners])
+    size = cv2.getOptimalDFTSize(side)
+    spectra = [
+        torch.fft.rfft2(torch.from_numpy(a).permute(0, 3, 1, 2), s=(size, size)) for a in (templates, regions)
+    ]
+    products = (spectra[0].conj() * spectra[1]).sum(1)
+    covariance = torch.fft.irfft2(products, s=(size, size))[:, :count, :count].numpy()
+    own = (templates**2).sum((1, 2, 3))[:, None, None]
+    return np.asarray(covariance / np.sqrt(own * np.maximum(energies, 0) + 1e-3), np.float32)
+
+
 def _peak(correlation: npt.NDArray[Any], reach: int) -> tuple[float, float, float] | None:
     """Displacement (x, y) to a fraction of a pixel, and height, of a clear peak; None without one."""
-    correlation = np.where(np.isfinite(correlation), correlation, 0)
     row, column = divmod(int(correlation.argmax()), correlation.shape[1])
     value = float(correlation[row, column])
     if value < LEAST_CORRELATION or not (0 < row < 2 * reach and 0 < column < 2 * reach):

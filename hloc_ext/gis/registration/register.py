@@ -27,6 +27,8 @@ Matrix = npt.NDArray[np.float64]
 TRIED = 4
 #: Those of which the correlation at this size is below this share of the best one's are not.
 SIZE, LEAST_SHARE = 256, 0.6
+#: A hypothesis that is found as probable as this ends the trials.
+CERTAIN = 0.98
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,8 @@ def register(
         if not prior.allows(found.matrix, image.shape, map_.shape):
             found = _as_given(hypothesis)
         results.append(_registration(image, map_, found, hypothesis, tuple(proposed)))
+        if results[-1].evidence.probability >= CERTAIN:
+            break
     return max(results, key=lambda result: (result.evidence.probability, result.evidence.correlation))
 
 
