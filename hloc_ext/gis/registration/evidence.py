@@ -67,7 +67,9 @@ class Evidence:
         )
 
 
-#: Weights of :meth:`Evidence.features`, fitted by :func:`calibrate` (see the function for the data).
+#: Weights of :meth:`Evidence.features`, chosen on 38 right and 43 wrong registrations of unknown heading and
+#: scale (city scenes, aerial_semantic, TU Graz, Dubai; wrong ones beside maps of other places): 37 and 0 are
+#: accepted, the most probable wrong one has 0.14. :func:`calibrate` fits others.
 WEIGHTS = (2.0, 2.0, 6.0, 0.6, -9.0)
 
 
@@ -145,9 +147,6 @@ def calibrate(
     found: Sequence[Evidence], right: Sequence[bool], false_accepts: float = 0.01, ridge: float = 0.05
 ) -> tuple[float, ...]:
     """Weights of the evidence for a wanted rate of false accepts: logistic regression, then its threshold.
-
-    :data:`WEIGHTS` are those for city scenes and the aerial images of ``aerial_semantic``, beside maps of the
-    same place and of others.
 
     Args:
         found: evidence of registrations.
