@@ -357,15 +357,11 @@ def _reach(grid: Grid, shift: float, rotation: float, scale: float) -> Floats:
 
 def _map_grid(grid: Grid, shapes: MapShapes, reach: Floats) -> Grid:
     """The pixels of an image's grid, and beyond it, that show layers."""
-    corners = [shapely.get_coordinates(shapely.box(*shapely.total_bounds(shapes.shapes)))]
-    corners += [
-        r.grid.outline()
-        if r.crs is None or grid.crs is None
-        else transform_points(r.crs, grid.crs, r.grid.outline())
-        for r in shapes.rasters
-    ]
-    points = np.concatenate(corners)
-    points = apply_homography(grid.pixel_from_crs, points[np.isfinite(points).all(axis=1)])
+    parts = [outline_of(shapes.rasters, grid.crs)] if shapes.rasters else []
+    if len(shapes.shapes):
+        parts.append(shapely.get_coordinates(shapely.box(*shapely.total_bounds(shapes.shapes))))
+    corners = np.concatenate(parts)
+    points = apply_homography(grid.pixel_from_crs, corners[np.isfinite(corners).all(axis=1)])
     low = np.maximum(np.floor(points.min(axis=0)) - _RIM, np.floor(-reach))
     size = np.array((grid.width, grid.height))
     high = np.minimum(np.ceil(points.max(axis=0)) + _RIM, np.ceil(size + reach))

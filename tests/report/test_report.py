@@ -27,6 +27,8 @@ from hloc_ext.report import (
     ReportData,
     Scene,
     StageRecord,
+    Swipe,
+    SwipeGroup,
     Table,
     pick_queries,
     write_report,
@@ -378,3 +380,17 @@ def test_cards_charts_and_groups_of_pictures():
     assert "Queries Best first. query <1> found at once query <1> found at once" in text
     assert outline.addresses == [jpeg_data_uri(shown.image)] * 2
     assert 'aria-label="share over rank"' in html and html.count('class="plot chart"') == 1
+
+
+def test_swipe_views():
+    before, after = (np.full((6, 9, 3), value, np.uint8) for value in (40, 200))
+    swipe = Swipe("scene <1>", before, after, ("claimed", "corrected"), "in metres")
+    html = render(ReportData("a", swipes=[SwipeGroup("Before and after", [swipe], "Drag.")]))
+    outline, text = parse(html)
+    assert "Before and after Drag. scene <1> in metres claimed corrected" in text
+    assert outline.addresses == [jpeg_data_uri(before), jpeg_data_uri(after)]
+    assert html.count('type="range"') == 1
+    assert 'aria-label="scene &lt;1&gt;: border between claimed and corrected"' in html
+    with pytest.raises(InputError, match="differ in size"):
+        other = Swipe("x", before, after[1:])
+        render(ReportData("a", swipes=[SwipeGroup("b", [other])]))
