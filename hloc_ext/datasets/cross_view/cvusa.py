@@ -26,8 +26,11 @@ EXPECTED = "folders bingmap and streetview, and splits/train-19zl.csv"
 ELEVATION = (-32.6, 32.6)
 TILE, ZOOM = 750, 19
 
-_LISTS = {"train": ("train-19zl.csv",), "test": ("val-19zl.csv",)}
-_LISTS["all"] = _LISTS["train"] + _LISTS["test"]
+_LISTS = {
+    "train": ["train-19zl.csv"],
+    "test": ["val-19zl.csv"],
+    "all": ["train-19zl.csv", "val-19zl.csv"],
+}
 
 
 def is_here(root: Path) -> bool:
