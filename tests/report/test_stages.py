@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import hloc_ext.report.stages as stages
@@ -155,11 +155,10 @@ def test_table_sums_the_seconds():
 @linux_only
 def test_peak_memory_sees_an_array_that_is_gone():
     before = tree_memory()
-    with PeakMemory(interval=0.01) as memory:
-        # A mapping, because an array may lie in memory that was freed before and is still resident.
-        with mmap.mmap(-1, 64 * MEBIBYTE) as block:
-            block.write(b"1" * (64 * MEBIBYTE))
-            time.sleep(0.1)
+    # A mapping, because an array may lie in memory that was freed before and is still resident.
+    with PeakMemory(interval=0.01) as memory, mmap.mmap(-1, 64 * MEBIBYTE) as block:
+        block.write(b"1" * (64 * MEBIBYTE))
+        time.sleep(0.1)
     assert memory.peak is not None and memory.peak >= before + 60 * MEBIBYTE
 
 

@@ -40,7 +40,7 @@ def shifted_batch(count: int, seed: int = 0) -> dict[str, torch.Tensor]:
         x, y = rng.integers(0, 9, 2)
         image0.append(texture[8:40, 8:40])
         image1.append(texture[y + 4 : y + 36, x + 4 : x + 36])
-        points.append(cells + (4 - x, 4 - y))
+        points.append(cells + np.array([4 - x, 4 - y]))
     return {
         "image0": torch.from_numpy(np.stack(image0))[:, None],
         "image1": torch.from_numpy(np.stack(image1))[:, None],
