@@ -32,7 +32,6 @@ from hloc_ext.gis.raster import Raster, open_raster
 from hloc_ext.gis.registration.matching import METHODS
 from hloc_ext.gis.resample import resample_values
 from hloc_ext.gis.transform import MODELS
-from hloc_ext.gis.vector import Layer
 from hloc_ext.report import ReportData, StageLog
 from pipelines.common import positive, remove_leftovers, run_pipeline, unless_done
 from pipelines.gis_evaluation import evaluate
@@ -111,7 +110,7 @@ def write_outputs(result: AlignmentResult, outputs: Path, args: argparse.Namespa
     given, alignment = result.input, result.alignment
     alignment.save(outputs / ALIGNMENT)
     if args.correct in ("layers", "both"):
-        vectors = [layer for layer in given.layers if isinstance(layer, Layer)]
+        vectors = given.vectors
         if result.status == "corrected":
             area = shapely.Polygon(given.image_grid.corners) if args.move == "image" else None
             vectors = corrected_layers(vectors, alignment, area)

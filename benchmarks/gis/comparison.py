@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,8 +153,8 @@ PROTOCOL = (
 
 
 def compare(
-    methods: dict[str, Method],
-    sets: dict[str, Makers],
+    methods: Mapping[str, Method],
+    sets: Mapping[str, Makers],
     title: str,
     report: Callable[[dict[str, object]], None],
 ) -> Table:
@@ -196,7 +196,7 @@ def _margins(kind: str, rows: dict[str, dict[str, object]]) -> list[str]:
     return notes
 
 
-def count_false_accepts(sets: dict[str, Makers], report: Callable[[dict[str, object]], None]) -> Table:
+def count_false_accepts(sets: Mapping[str, Makers], report: Callable[[dict[str, object]], None]) -> Table:
     """How many maps without a right answer are accepted by ours, with 95 % bounds."""
     table = Table(
         "False accepts",

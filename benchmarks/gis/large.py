@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace) -> dict[str, float | str]:
     result = align(open_input(image, [layers]))
     aligned = time.perf_counter() - start
     if result.status == "corrected":
-        write_layers(corrected_layers(result.input.layers, result.alignment), args.folder / "corrected.gpkg")
+        write_layers(corrected_layers(result.input.vectors, result.alignment), args.folder / "corrected.gpkg")
         write_raster(result.input.image, result.alignment, args.folder / "corrected.tif")
     rest = result.estimated.then(true.inverse())
     return {

@@ -141,7 +141,8 @@ class City:
             pictured = class_picture(self.shapes.classes(fine)).resized(1 / _SMOOTH)
         else:
             seen, valid = resample(self.ortho, grid)
-            seen = PhotometricChange(_DAYLIGHT)(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), rng)
+            grey = np.asarray(cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY), np.uint8)
+            seen = PhotometricChange(_DAYLIGHT)(grey, rng)
             pictured = image_picture(255 - seen if "inverted" in kind else seen, valid)
         if mirrored:
             mask = None if pictured.mask is None else np.ascontiguousarray(pictured.mask[:, ::-1])
@@ -218,8 +219,8 @@ def mask_problems(
         photo, label = read_image(file.image), read_image(other.label, grayscale=True)
         factor = min(1.0, PHOTO / max(photo.shape))
         size = round(photo.shape[1] * factor), round(photo.shape[0] * factor)
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-        small = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
+        photo = np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+        small = np.asarray(cv2.resize(label, size, interpolation=cv2.INTER_NEAREST), np.uint8)
         truth = _random_transform(size, rng)
         # The mask in the frame of the map, at twice its resolution, from its own pixels.
         to_full = np.diag([size[0] / label.shape[1], size[1] / label.shape[0], 1.0])

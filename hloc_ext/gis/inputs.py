@@ -157,6 +157,11 @@ class AlignmentInput:
     max_scale: float
 
     @property
+    def vectors(self) -> list[Layer]:
+        """The layers without the rasters of classes."""
+        return [layer for layer in self.layers if isinstance(layer, Layer)]
+
+    @property
     def unit(self) -> str:
         """Of lengths: metres, or pixels where nothing is placed on the ground."""
         return "px" if self.image_grid.crs is None else "m"

@@ -7,6 +7,7 @@ Memory is bounded by the tiles, whatever the size of the rasters. Pixels: the ce
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...evaluation.homography import transform_points
-from .estimation import Estimate, estimate
+from .estimation import MODELS, Estimate, estimate
 from .gradient_fields import Picture
 from .local_matching import LocalMatches, match_patches, resizing, scale_of
 from .matching import Method
@@ -32,6 +33,11 @@ STEP, REACH = 3.0, 8
 THRESHOLD = 2.0
 #: A displacement field is kept where it lowers the error at tiles held out by this share, at least.
 LEAST_GAIN = 0.2
+#: Parts that are tried where the overviews do not tell: centres, as shares of the image's sides; up to which
+#: largest rotation (degrees) and deviation of the scale (percent) they are.
+PLACES, NARROW = ((0.5, 0.5), (0.3, 0.3), (0.7, 0.7)), 15.0
+#: Least side of a part, pixels.
+LEAST_SIDE = 64
 #: Least number of patches that agree at a resolution.
 LEAST_INLIERS = 12
 #: Least number of patches of a tile whose displacement counts for the field.
@@ -140,6 +146,8 @@ def register_scene(
 ) -> SceneRegistration:
     """Register a large image to a large map.
 
+    Where the overviews are too coarse to tell, and the prior is narrow, parts are tried, less reduced.
+
     Args:
         image, map_: read in windows.
         prior: what is known of the transform between the full rasters.
@@ -147,21 +155,11 @@ def register_scene(
         with_field: also estimate a smooth field of what is left.
         max_tiles: of each resolution, evenly spread; bounds the time.
     """
-    overview0, to_small0 = _overview(image)
-    overview1, to_small1 = _overview(map_)
-    coarse = register(overview0, overview1, prior.resized(to_small0, to_small1), model, method)
-    factor = float(to_small1[0, 0])
-    matrix = _unit(np.linalg.inv(to_small1) @ coarse.matrix @ to_small0)
-    found = replace(
-        coarse,
-        matrix=matrix,
-        residual=coarse.residual / factor,
-        covariance=None if coarse.covariance is None else _resized_covariance(coarse, to_small0, to_small1),
-        held_out={name: value / factor for name, value in coarse.held_out.items()},
-    )
+    found, factor = _coarse(image, map_, prior, model, method)
+    matrix = found.matrix
     points0 = points1 = np.empty((0, 2))
     compared = 0
-    if not coarse.accepted:
+    if not found.accepted:
         return SceneRegistration(found, None, points0, points1, compared)
     # Resolutions of the map; it is of no use to go beyond that of the image.
     finest = min(1.0, 1.0 / scale_of(matrix, image.shape))
@@ -207,12 +205,92 @@ def refine_scene(
     return SceneRegistration(_updated(found, estimated), field, points0, points1, number)
 
 
-def _overview(source: Source) -> tuple[Picture, Matrix]:
-    """A raster reduced, and pixel of the raster → pixel of the overview."""
-    height, width = source.shape
-    factor = min(1.0, OVERVIEW / max(height, width))
-    shape = max(round(height * factor), 8), max(round(width * factor), 8)
-    return source.read(Window(0, height, 0, width), shape), resizing(source.shape, shape)
+def _coarse(
+    image: Source, map_: Source, prior: Prior, model: str, method: str | Method
+) -> tuple[Registration, float]:
+    """Registration of the overviews, or of parts, as between the full rasters; pixels of the overview of the
+    map for each of its own."""
+    factors = [min(1.0, OVERVIEW / max(source.shape)) for source in (image, map_)]
+    whole = [
+        _reduced(source, Window(0, source.shape[0], 0, source.shape[1]), factor)
+        for source, factor in zip((image, map_), factors, strict=True)
+    ]
+    found = _register_reduced(whole, prior, model, method)
+    finer = min(1.0, factors[1] * STEP)
+    narrow = prior.matrix is not None and max(prior.max_rotation, 100 * (prior.max_scale - 1)) <= NARROW
+    if found.accepted or not narrow or finer < 1.5 * factors[1]:
+        return found, factors[1]
+    # A part tells little of perspective far from it.
+    simple = model if model in MODELS[:2] else "similarity"
+    for area0, area1, finer0, shift in _parts(image, map_, prior, finer):
+        part = [_reduced(image, area0, finer0), _reduced(map_, area1, finer)]
+        if all(picture.exists.any() for picture, _ in part):
+            local = replace(prior, max_shift=shift)
+            tried = _register_reduced(part, local, simple, method)
+            if tried.accepted:
+                return tried, factors[1]
+    return found, factors[1]
+
+
+def _parts(
+    image: Source, map_: Source, prior: Prior, reduction: float
+) -> list[tuple[Window, Window, float, float]]:
+    """Parts of an image and of a map where the prior puts them.
+
+    Args:
+        image, map_: the rasters.
+        prior: with a matrix.
+        reduction: of the map; the parts have :data:`OVERVIEW` pixels then.
+
+    Returns:
+        Window of the image, window of the map, reduction of the image, and how far the part may be shifted,
+        pixels of the map.
+    """
+    assert prior.matrix is not None
+    scale, side = scale_of(prior.matrix, image.shape), OVERVIEW / reduction
+    size = np.array(image.shape[::-1], float)
+    limit = prior.max_shift if prior.max_shift is not None else side / 4
+    parts = []
+    for place in PLACES:
+        center0 = size * place
+        center1 = transform_points(prior.matrix, center0[None])[0]
+        distance = float(np.linalg.norm(center0 - size / 2)) * scale
+        shift = limit + distance * (math.radians(prior.max_rotation) + prior.max_scale - 1)
+        area0 = _around(center0, side / scale / 2, image.shape)
+        area1 = _around(center1, side / 2 * prior.max_scale + shift, map_.shape)
+        if all(a.bottom - a.top >= LEAST_SIDE and a.right - a.left >= LEAST_SIDE for a in (area0, area1)):
+            parts.append((area0, area1, min(1.0, reduction * scale), shift))
+    return parts
+
+
+def _around(center: Floats, half: float, shape: tuple[int, int]) -> Window:
+    left, top = (max(math.floor(v - half), 0) for v in center)
+    right, bottom = (min(math.ceil(v + half), n) for v, n in zip(center, shape[::-1], strict=True))
+    return Window(top, max(bottom, top), left, max(right, left))
+
+
+def _reduced(source: Source, window: Window, reduction: float) -> tuple[Picture, Matrix]:
+    """A window, reduced, and pixel of the raster → pixel of it."""
+    full = window.bottom - window.top, window.right - window.left
+    shape = max(round(full[0] * reduction), 8), max(round(full[1] * reduction), 8)
+    shift = np.array([[1, 0, -window.left], [0, 1, -window.top], [0, 0, 1.0]])
+    return source.read(window, shape), resizing(full, shape) @ shift
+
+
+def _register_reduced(
+    parts: Sequence[tuple[Picture, Matrix]], prior: Prior, model: str, method: str | Method
+) -> Registration:
+    """Registration of what :func:`_reduced` gives of image and map, as between the full rasters."""
+    (picture0, to_small0), (picture1, to_small1) = parts
+    local = register(picture0, picture1, prior.resized(to_small0, to_small1), model, method)
+    factor = float(to_small1[0, 0])
+    return replace(
+        local,
+        matrix=_unit(np.linalg.inv(to_small1) @ local.matrix @ to_small0),
+        residual=local.residual / factor,
+        covariance=None if local.covariance is None else _resized_covariance(local, to_small0, to_small1),
+        held_out={name: value / factor for name, value in local.held_out.items()},
+    )
 
 
 def _match_tiles(
@@ -240,13 +318,8 @@ def _match_tile(
     image: Source, map_: Source, matrix: Matrix, factor: float, window: Window, area: Window
 ) -> LocalMatches:
     scale = scale_of(matrix, image.shape)
-    pictures, to_parts = [], []
-    for source, place, reduction in ((image, area, min(factor * scale, 1.0)), (map_, window, factor)):
-        full = place.bottom - place.top, place.right - place.left
-        shape = max(round(full[0] * reduction), 8), max(round(full[1] * reduction), 8)
-        pictures.append(source.read(place, shape))
-        shift = np.array([[1, 0, -place.left], [0, 1, -place.top], [0, 0, 1.0]])
-        to_parts.append(resizing(full, shape) @ shift)
+    parts = [_reduced(image, area, min(factor * scale, 1.0)), _reduced(map_, window, factor)]
+    pictures, to_parts = zip(*parts, strict=True)
     local = _unit(to_parts[1] @ matrix @ np.linalg.inv(to_parts[0]))
     size = max(pictures[1].shape)
     matches = match_patches(pictures[0], pictures[1], local, size, 64, REACH)
