@@ -66,6 +66,16 @@ def test_loading_leaves_the_random_numbers_alone(tmp_path):
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.parametrize("name", ["cross_view_teacher", "distill4geo"])
+def test_weights_of_the_package_describe_both_views(name):
+    network, info = load_cross_view(name)
+    assert info.provenance == {"city1-cvusa/train"}  # a made-up city, not the real data
+    with torch.inference_mode():
+        for view, size in info.sizes.items():
+            described = network(torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)), view)
+            torch.testing.assert_close(described.norm(dim=1), torch.ones(1))
+
+
 def test_files_that_cannot_be_used(tmp_path):
     with pytest.raises(
         MissingInputError, match=r"absent\.safetensors do not exist.*cross_view_teacher_small"

@@ -200,6 +200,13 @@ class TestWeights:
         found = load_weights(tmp_path / "w.safetensors").state_dict()
         assert all(torch.equal(found[key], value) for key, value in averaged.items())
 
+    def test_those_of_the_package_describe_in_512_numbers(self):
+        network = load_weights("crossvit_student")
+        assert (network.config.embedding_dim, network.config.image_size) == (512, 240)
+        with torch.inference_mode():
+            described = network(torch.rand(2, 3, 120, 120, generator=torch.Generator().manual_seed(0)))
+        torch.testing.assert_close(described.norm(dim=1), torch.ones(2))
+
     def test_missing_ones_are_named_with_what_to_do(self, tmp_path, monkeypatch):
         monkeypatch.setattr(crossvit, "WEIGHTS_DIR", tmp_path)
         with pytest.raises(MissingInputError, match=r"crossvit_student\.safetensors does not exist.*Train"):
