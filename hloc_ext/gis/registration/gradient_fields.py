@@ -5,6 +5,7 @@ Pixels: the centre of the top-left one is (0, 0), x right, y down.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -67,16 +68,12 @@ class Picture(NamedTuple):
             shape: height and width of the frame. What lies outside of the picture does not exist.
         """
         size, flags = shape[::-1], cv2.INTER_LINEAR
-        pixels = np.atleast_3d(self.pixels)
         parts = [
-            np.atleast_3d(
-                cv2.warpPerspective(part, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-            )
-            for part in np.array_split(pixels, max(1, -(-pixels.shape[2] // 4)), axis=2)
+            cv2.warpPerspective(part, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+            for part in self._channel_groups()
         ]
         mask = cv2.warpPerspective(self.exists * np.uint8(255), matrix, size, flags=flags) > 250
-        joined = np.concatenate(parts, axis=2).astype(np.uint8)
-        return self._replace(pixels=joined[..., 0] if self.pixels.ndim == 2 else joined, mask=mask)
+        return self._replace(pixels=self._joined(parts), mask=mask)
 
     def resized(self, factor: float) -> Picture:
         """The picture with its sides multiplied by `factor` and rounded, to at least 8 pixels."""
@@ -85,12 +82,21 @@ class Picture(NamedTuple):
         if size == (width, height):
             return self
         flag = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        pixels = cv2.resize(self.pixels, size, interpolation=flag)
-        pixels = np.asarray(pixels, np.uint8).reshape(*size[::-1], *self.pixels.shape[2:])
+        pixels = self._joined([cv2.resize(part, size, interpolation=flag) for part in self._channel_groups()])
         if self.mask is None:
             return self._replace(pixels=pixels)
         exists = cv2.resize(self.mask * np.uint8(255), size, interpolation=flag) > 250
         return self._replace(pixels=pixels, mask=exists)
+
+    def _channel_groups(self) -> list[Pixels]:
+        """The channels in parts of at most four, which is what OpenCV takes."""
+        pixels = np.atleast_3d(self.pixels)
+        return np.array_split(pixels, max(1, -(-pixels.shape[2] // 4)), axis=2)
+
+    def _joined(self, parts: Sequence[npt.NDArray[Any]]) -> Pixels:
+        """Changed parts, put together again."""
+        joined = np.concatenate([np.atleast_3d(part) for part in parts], axis=2).astype(np.uint8)
+        return joined[..., 0] if self.pixels.ndim == 2 else joined
 
 
 class Fields(NamedTuple):

@@ -199,6 +199,20 @@ def test_calibration_bounds_false_accepts() -> None:
         calibrate(found, [True] * 300)
 
 
+def test_maps_of_many_classes_are_resized_and_warped() -> None:
+    labels = np.repeat(np.arange(6, dtype=np.uint8)[None], 60, 0).repeat(
+        10, 1
+    )
+    picture = class_picture(labels)
+    assert picture.pixels.shape == (60, 60, 5)
+    for factor in (0.5, 2.0):
+        changed = picture.resized(factor)
+        assert changed.pixels.shape == (60 * factor, 60 * factor, 5)
+        at = [int((10 * c + 5) * factor) for c in range(1, 6)]
+        np.testing.assert_array_equal(changed.pixels[int(30 * factor), at], 255 * np.eye(5))
+    np.testing.assert_array_equal(picture.warped(np.eye(3), (60, 60)).pixels, picture.pixels)
+
+
 def test_overlap_of_classes() -> None:
     labels = np.zeros((40, 40), np.uint8)
     labels[10:20, 10:20], labels[30:, :] = 3, 1
