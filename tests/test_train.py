@@ -77,7 +77,8 @@ def test_each_recipe_is_trained_by_its_module(tmp_path, monkeypatch):
         path.write_text(f"recipe: {name}\noutput: {name}\n")
         monkeypatch.setattr(f"hloc_ext.training.{name}.train", lambda recipe: Path(recipe.output))
         assert train.main(path) == Path(name)
-    assert set(RECIPES) == {"crossvit", "kd_mamba"}
+    kinds = {"cross_view_teacher", "crossvit", "distill4geo", "homography_net", "kd_mamba", "ssa"}
+    assert set(RECIPES) == kinds
 
 
 @pytest.mark.parametrize("recipe", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
