@@ -200,9 +200,7 @@ def test_calibration_bounds_false_accepts() -> None:
 
 
 def test_maps_of_many_classes_are_resized_and_warped() -> None:
-    labels = np.repeat(np.arange(6, dtype=np.uint8)[None], 60, 0).repeat(
-        10, 1
-    )
+    labels = np.repeat(np.arange(6, dtype=np.uint8)[None], 60, 0).repeat(10, 1)
     picture = class_picture(labels)
     assert picture.pixels.shape == (60, 60, 5)
     for factor in (0.5, 2.0):
