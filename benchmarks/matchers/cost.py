@@ -44,7 +44,7 @@ def evaluate(methods: Sequence[Method], options: Options) -> list[Table]:
         "Cost of a pair",
         [
             f"photos of {SOURCE}; {options.threads} threads; median of {options.repeats} runs in turn"
-            " with the other methods, each with another pair, after one that is not counted",
+            " with the other methods, each with another pair, after a pair that is not counted",
             f"ratio to {REFERENCE}: its time in a turn divided by that of the method, median",
             "GMACs: half of the floating-point operations of torch.utils.flop_counter, which counts matrix"
             " products and convolutions, nothing element-wise",
@@ -123,13 +123,16 @@ def read_images(data: Path, size: tuple[int, int], count: int) -> list[np.ndarra
 
 
 def run_time(methods: Sequence[Method], images: Sequence[np.ndarray]) -> dict[str, list[float]]:
-    """Seconds of each method with each pair of successive images but the first, in turn."""
+    """Seconds of each method, in turn: of four successive images the second pair is timed.
+
+    The first pair brings the caches and the memory of the process back from the method before.
+    """
     seconds: dict[str, list[float]] = {method.name: [] for method in methods}
-    for turn in range(len(images) // 2):
+    for start in range(0, len(images) - 3, 4):
         for method in methods:
-            _, elapsed = timed(method, images[2 * turn], images[2 * turn + 1])
-            if turn > 0:
-                seconds[method.name].append(elapsed)
+            method.match(images[start], images[start + 1])
+            _, elapsed = timed(method, images[start + 2], images[start + 3])
+            seconds[method.name].append(elapsed)
     return seconds
 
 
@@ -163,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(args.threads)
     width, height = map(int, args.size.split("x"))
-    images = read_images(args.data, (width, height), 2 * (args.repeats + 1) if args.what == "time" else 2)
+    images = read_images(args.data, (width, height), 4 * args.repeats if args.what == "time" else 2)
     imports = resident_memory()
     weights = dict(pair.split("=", 1) for pair in args.weights)
     methods, _ = load(args.methods, {name: Path(path) for name, path in weights.items()})

@@ -32,6 +32,7 @@ PATCHES = (12, 16)  # pixels per side, branches S and L
 OWN_SIZE = 240  # pixels per side of the images that the position embeddings are learned for
 SIZE_STEP = 60  # image sizes are multiples of this many pixels
 SPATIAL = ("rotary", "absolute", "published")
+SEES = ("colours", "edges")
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,15 @@ class CrossViTConfig:
             ``absolute``: as content only (ablation). ``published``: tensors of the published formula, as they
             are. None: no spatial tokens, the student.
         drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first.
+        sees: what the patches hold. ``colours``: the image, as published. ``edges``: :func:`oriented_edges`,
+            which hardly change with the light.
     """
 
     embedding_dim: int = 512
     image_size: int = 240
     spatial: str | None = None
     drop_path: float = 0.0
+    sees: str = "colours"
 
 
 class CrossViT(nn.Module):
@@ -67,12 +71,18 @@ class CrossViT(nn.Module):
             raise InputError(
                 f"image_size is {config.image_size}: choose a multiple of {SIZE_STEP}, e.g. 240."
             )
+        if config.sees not in SEES:
+            raise InputError(f"sees is {config.sees!r}: CrossViT sees one of {SEES}.")
         self.config = config
         self.backbone = _timm_crossvit(config)
         self.neck = nn.BatchNorm1d(config.embedding_dim, affine=False)
 
+    def see(self, image: Tensor) -> Tensor:
+        """What the patches of B×3×H×W images hold, of the same shape."""
+        return oriented_edges(image) if self.config.sees == "edges" else image
+
     def image_tokens(self, image: Tensor, branch: int) -> Tensor:
-        """CLS and patches of B×3×H×W images in branch 0 (S) or 1 (L), B×(1+n²)×C, positions added."""
+        """CLS and patches of what :meth:`see` makes of B×3×H×W images in branch 0 (S) or 1 (L), B×(1+n²)×C, positions added."""
         size = image.shape[-1]
         if image.shape[-2] != size or size % SIZE_STEP:
             raise InputError(
@@ -139,7 +149,8 @@ class CrossViTRetrieval(CrossViT):
         Raises:
             InputError: the images have another shape.
         """
-        return self.embed(self.image_tokens(image, 0), self.image_tokens(image, 1))
+        seen = self.see(image)
+        return self.embed(self.image_tokens(seen, 0), self.image_tokens(seen, 1))
 
 
 class CrossViTTeacher(CrossViT):
@@ -190,7 +201,7 @@ class CrossViTTeacher(CrossViT):
         Raises:
             InputError: images of another shape, or spatial tokens of another kind.
         """
-        small = self.image_tokens(image, 0)
+        small = self.image_tokens(self.see(image), 0)
         large = self._content(points, rays, log_depths, state, rotation) + self.backbone.pos_embed_1
         turns = None if self.rotary is None else self.rotary(points)
         return self.embed(small, large, turns)
@@ -205,6 +216,35 @@ class CrossViTTeacher(CrossViT):
                 " rays, log_depths, state and rotation."
             )
         return points if self.content is None else self.content(points, *given)
+
+
+def oriented_edges(image: Tensor) -> Tensor:
+    """Strength and orientation of edges, relative to those around them.
+
+    Gains, offsets and colours of the light drop out, and so does which side of an edge is the brighter one: a
+    lit window by night has the edges that it has by day. Angles are doubled, as in the structure tensor
+    (Bigün and Granlund, ICCV 1987); strengths are divided by the local mean, the idea of the blocks of HOG
+    (Dalal and Triggs, CVPR 2005).
+
+    Args:
+        image: B×3×H×W, any values.
+
+    Returns:
+        B×3×H×W: m cos 2θ, m sin 2θ and m, with m in [0, 3]; 0 where nothing varies.
+    """
+    grey = F.pad(image.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    dx = grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]
+    dy = grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]
+    strength = torch.hypot(dx, dy)
+    window = image.shape[-1] // 10 | 1
+    around = strength
+    for _ in range(2):
+        around = F.avg_pool2d(around, window, 1, window // 2, count_include_pad=False)
+    floor = 0.3 * strength.mean((1, 2, 3), keepdim=True)
+    relative = (strength / (around + floor).clamp(min=1e-6)).clamp(max=3)
+    squared = strength.square().clamp(min=1e-12)
+    cosine, sine = (dx.square() - dy.square()) / squared, 2 * dx * dy / squared
+    return torch.cat([relative * cosine, relative * sine, relative], 1)
 
 
 def load_imagenet(model: CrossViT, state: Mapping[str, Tensor]) -> None:

@@ -93,6 +93,7 @@ class CrossViTRecipe:
     spatial: str = "rotary"
     embedding_dim: int = 512  # published: 1000
     drop_path: float = 0.0
+    sees: str = "colours"  # or "edges"
     initialize: str = ""
     data: PlaceDataConfig = field(default_factory=PlaceDataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -220,6 +221,7 @@ def build_network(recipe: CrossViTRecipe) -> Network:
         embedding_dim=recipe.embedding_dim,
         spatial=recipe.spatial if recipe.model == "teacher" else None,
         drop_path=recipe.drop_path,
+        sees=recipe.sees,
     )
     network: Network = CrossViTTeacher(config) if recipe.model == "teacher" else CrossViTRetrieval(config)
     if recipe.initialize == IMAGENET:

@@ -30,7 +30,7 @@ def start_from_images(network: CrossViT, images: Tensor) -> None:
         network: receives the weights of patches and positions.
         images: B×3×H×H, normalised, H a multiple of 60; a hundred or more.
     """
-    backbone = network.backbone
+    backbone, images = network.backbone, network.see(images)
     for branch, embedding in enumerate(backbone.patch_embed):
         patch = PATCHES[branch]
         side = images.shape[-1] if branch == 0 else images.shape[-1] * 14 // (15 * patch) * patch
