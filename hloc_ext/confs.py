@@ -14,6 +14,8 @@ Confs = dict[str, dict[str, Any]]
 
 #: Global descriptor that the pipelines retrieve with, unless `--retrieval` says otherwise.
 DEFAULT_RETRIEVAL = "vlad-rootsift"
+#: Matcher of the pipelines; with `--features` alone it is that of sparse features.
+DEFAULT_MATCHER, SPARSE_MATCHER, SPARSE_FEATURES = "kd-mamba", "NN-ratio", "sift"
 
 extractors: Confs = {
     # RootSIFT of COLMAP; coordinates are not shifted by half a pixel as in HLOC's `sift`.

@@ -17,7 +17,7 @@ import pycolmap
 
 from hloc_ext import extract_features, localize_sfm, logger, match_dense, match_features, pairs_from_retrieval
 from hloc_ext.compat import allow_cpu_torchvision
-from hloc_ext.confs import DEFAULT_RETRIEVAL
+from hloc_ext.confs import DEFAULT_MATCHER, DEFAULT_RETRIEVAL, SPARSE_FEATURES, SPARSE_MATCHER
 from hloc_ext.errors import CorruptFileError, HlocExtError, InputError, MissingInputError
 from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, parse_threshold
 from hloc_ext.formats.atomic import explaining, make_dir, write_text
@@ -59,8 +59,8 @@ class Run:
     def start(
         cls,
         outputs: Path,
-        features: str | Conf,
-        matcher: str,
+        features: str | Conf | None,
+        matcher: str | None,
         retrieval: str,
         mask_dir: Path | None = None,
         log_name: str = "stages.json",
@@ -69,7 +69,9 @@ class Run:
 
         Args:
             outputs: folder of all results.
-            features, matcher, retrieval: names of configurations; `features` may be one itself.
+            features, matcher, retrieval: names of configurations; `features` may be one itself. Without
+                `matcher` features are matched by ratio test, and without both the semi-dense matcher of
+                :data:`~hloc_ext.confs.DEFAULT_MATCHER` runs.
             mask_dir: folder of masks, or None.
             log_name: file in `outputs` that keeps the costs: another for each of several runs there.
 
@@ -78,6 +80,8 @@ class Run:
             MissingInputError: there is no folder of masks.
             UnwritableError: the output folder cannot be made.
         """
+        matcher = matcher or (DEFAULT_MATCHER if features is None else SPARSE_MATCHER)
+        features = features or SPARSE_FEATURES
         confs = get_conf("extractors", features), find_matcher(matcher), get_conf("extractors", retrieval)
         if mask_dir is not None and not mask_dir.is_dir():
             raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
@@ -399,8 +403,12 @@ def find_matcher(name: str) -> Conf:
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Options that all pipelines share."""
     parser.add_argument("--outputs", type=Path, required=True, help="folder of all results")
-    parser.add_argument("--features", default="sift", help="local features: a conf of ours or of HLOC")
-    parser.add_argument("--matcher", default="NN-ratio", help="sparse or semi-dense matcher, ours or HLOC's")
+    parser.add_argument("--features", help="local features, ours or HLOC's; none: a semi-dense matcher")
+    parser.add_argument(
+        "--matcher",
+        help=f"sparse or semi-dense matcher, ours or HLOC's (default: {DEFAULT_MATCHER}; {SPARSE_MATCHER} for"
+        " `--features`)",
+    )
     parser.add_argument("--retrieval", default=DEFAULT_RETRIEVAL, help="global descriptor, ours or HLOC's")
     parser.add_argument("--mask_dir", type=Path, help="masks NAME.png; black pixels are ignored")
     parser.add_argument("--ground_truth", type=Path, help="COLMAP model with the true poses of the queries")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hloc_ext.models.crossvit import (
     CrossViTRetrieval,
     CrossViTTeacher,
     load_imagenet,
+    oriented_edges,
 )
 from tests.models.test_spatial_encoding import spatial_tokens
 
@@ -122,6 +124,8 @@ def test_the_student_takes_multiples_of_60(student: CrossViTRetrieval, size: int
 
 @pytest.mark.parametrize("shape", [(240, 300), (250, 250), (224, 224)])
 def test_other_sizes_are_refused(student: CrossViTRetrieval, shape: tuple[int, int]):
+    with pytest.raises(InputError, match="'edge': CrossViT sees one of"):
+        CrossViTRetrieval(CrossViTConfig(sees="edge"))
     with pytest.raises(InputError, match="multiple of 60"):
         student(torch.zeros(1, 3, *shape))
 
@@ -232,9 +236,55 @@ def test_configurations_are_checked():
         CrossViTRetrieval(CrossViTConfig(spatial="rotary"))
     with pytest.raises(InputError, match="one of"):
         CrossViTTeacher(CrossViTConfig(spatial="learned"))
+    with pytest.raises(InputError, match="'edge': CrossViT sees one of"):
+        CrossViTRetrieval(CrossViTConfig(sees="edge"))
     with pytest.raises(InputError, match="multiple of 60"):
         CrossViTRetrieval(CrossViTConfig(image_size=224))
     assert CrossViTTeacher().config.spatial == "rotary"
+
+
+# --- edges --------------------------------------------------------------------------------------------------
+
+
+def ramp(angle: float, size: int = 60) -> Tensor:
+    """1×3×H×W image that grows in direction `angle`, radians from x to y."""
+    y, x = torch.meshgrid(torch.arange(size) - 30.0, torch.arange(size) - 30.0, indexing="ij")
+    return (math.cos(angle) * x + math.sin(angle) * y).expand(1, 3, -1, -1)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135])
+def test_edges_have_the_doubled_angle_of_the_gradient(degrees: int):
+    angle = math.radians(degrees)
+    edges = oriented_edges(ramp(angle))[0, :, 5:-5, 5:-5]  # the border repeats pixels
+    expected = torch.tensor([math.cos(2 * angle), math.sin(2 * angle), 1.0])[:, None, None]
+    torch.testing.assert_close(edges / edges[2], expected.expand_as(edges), atol=1e-4, rtol=0)
+
+
+def test_edges_do_not_know_gain_offset_and_negatives():
+    image = images(2, 120)
+    for other in (0.01 * image + 3, -image):
+        torch.testing.assert_close(oriented_edges(other), oriented_edges(image), atol=1e-2, rtol=0)
+    # A quarter of the picture in the shade: strengths are those relative to their surroundings.
+    shade = torch.ones(120, 120)
+    shade[:60, :60] = 0.3
+    inside = (slice(None), slice(None), slice(20, 40), slice(20, 40))
+    shaded, lit = oriented_edges(shade * image)[inside], oriented_edges(image)[inside]
+    assert 0.6 < shaded[:, 2].mean() / lit[:, 2].mean() < 1
+
+
+def test_nothing_has_no_edges():
+    edges = oriented_edges(torch.full((1, 3, 60, 60), 0.7))
+    assert edges.abs().max() == 0
+
+
+def test_a_network_that_sees_edges_does_not_see_colours():
+    image = images(2, 60)
+    edges, colours = (make(None, sees=sees) for sees in ("edges", "colours"))
+    assert torch.allclose(edges(2 * image - 1), edges(image), atol=1e-3)
+    assert not torch.allclose(colours(2 * image - 1), colours(image), atol=1e-3)
+    teacher = make("rotary", sees="edges")
+    first, *tokens = inputs("rotary", size=60)
+    assert torch.allclose(teacher(2 * first - 1, *tokens), teacher(first, *tokens), atol=1e-3)
 
 
 # --- training -----------------------------------------------------------------------------------------------

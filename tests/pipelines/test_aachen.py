@@ -22,6 +22,7 @@ from tests.aachen_dataset import QUERY_FOLDERS, pavilion_scene, synthetic_scene,
 from tests.pipelines.conftest import Page, errors, times
 from tests.pipelines.killing import kill_at_random, stage_names
 
+SIFT = ("--features", "sift")  # quick
 METHOD = f"feats-sift_matches-NN-mutual-ratio.8_{extractors[DEFAULT_RETRIEVAL]['output']}"
 SUBMISSIONS = {
     version: f"{start}_eval_hloc_ext_{METHOD}.txt"
@@ -48,7 +49,7 @@ def outputs(datasets, tmp_path_factory):
             seed(root / "v1.0", root / version)
         truth = ["--ground_truth", str(dataset / "ground_truth")]
         arguments = ["--dataset", str(dataset), "--version", version, *truth]
-        aachen.main([*arguments, "--outputs", str(root / version)])
+        aachen.main([*arguments, *SIFT, "--outputs", str(root / version)])
     return {version: root / version for version in datasets}
 
 
@@ -137,7 +138,7 @@ def test_localizer_opens_the_map(outputs, datasets, room):
 def test_complete_run_is_not_repeated(datasets, outputs, tmp_path, pipeline):
     folder = shutil.copytree(outputs["v1.0"], tmp_path / "outputs", copy_function=shutil.copy2)
     before = times(folder)
-    outcome = pipeline(aachen.main, "--dataset", datasets["v1.0"], "--outputs", folder)
+    outcome = pipeline(aachen.main, "--dataset", datasets["v1.0"], *SIFT, "--outputs", folder)
     assert outcome.code == 0 and "(4 poses, valid)" in outcome.out
     assert {stage["state"] for stage in json.loads((folder / "stages.json").read_text())["stages"]} == {
         "resumed"
@@ -148,7 +149,7 @@ def test_complete_run_is_not_repeated(datasets, outputs, tmp_path, pipeline):
 
 def test_ground_truth_is_evaluated_by_condition(datasets, outputs, tmp_path, pipeline):
     folder = shutil.copytree(outputs["v1.1"], tmp_path / "outputs", copy_function=shutil.copy2)
-    arguments = ["--dataset", datasets["v1.1"], "--version", "v1.1", "--outputs", folder]
+    arguments = ["--dataset", datasets["v1.1"], "--version", "v1.1", *SIFT, "--outputs", folder]
     truth = datasets["v1.1"] / "ground_truth"
     outcome = pipeline(
         aachen.main, *arguments, "--ground_truth", truth, "--thresholds", "0.005,0.1", "1e-6,90"
@@ -166,7 +167,7 @@ def test_ground_truth_is_evaluated_by_condition(datasets, outputs, tmp_path, pip
 def test_without_database_images_are_numbered_as_in_the_nvm_file(dataset, outputs, tmp_path, pipeline, room):
     (dataset / "aachen.db").unlink()
     folder = seed(outputs["v1.0"], tmp_path / "outputs")
-    assert pipeline(aachen.main, "--dataset", dataset, "--outputs", folder).code == 0
+    assert pipeline(aachen.main, "--dataset", dataset, *SIFT, "--outputs", folder).code == 0
     ids = {image.name: image_id for image_id, image in read_model(folder / SFM).images.items()}
     assert ids == {f"db/{name}": i for i, name in enumerate(room.map_names, 1)}
     assert_localized(read_log(folder / f"{RESULTS}_logs.jsonl"), room)
@@ -174,7 +175,7 @@ def test_without_database_images_are_numbered_as_in_the_nvm_file(dataset, output
 
 def test_limit(datasets, outputs, tmp_path, pipeline, room):
     folder = seed(outputs["v1.0"], tmp_path / "outputs")
-    arguments = ["--dataset", datasets["v1.0"], "--outputs", folder]
+    arguments = ["--dataset", datasets["v1.0"], *SIFT, "--outputs", folder]
     assert pipeline(aachen.main, *arguments, "--limit", 1).code == 0
     names = query_names(room)
     results = read_log(folder / f"{RESULTS}_logs.jsonl")
@@ -218,7 +219,15 @@ def test_images_folder_of_the_archive(dataset):
     ],
 )
 def test_all_that_is_missing_is_listed(tmp_path, pipeline, version, missing):
-    arguments = ["--dataset", tmp_path / "aachen", "--version", version, "--outputs", tmp_path / "outputs"]
+    arguments = [
+        "--dataset",
+        tmp_path / "aachen",
+        "--version",
+        version,
+        *SIFT,
+        "--outputs",
+        tmp_path / "outputs",
+    ]
     message = pipeline(aachen.main, *arguments).error
     listed = [line.strip() for line in message.splitlines() if line.startswith("  ")]
     assert listed == [f"{tmp_path}/aachen/{name}" for name in missing]
@@ -239,7 +248,7 @@ def test_missing_query_images(dataset, tmp_path, pipeline, room):
     names = query_names(room)
     for name in names[1:3]:
         (dataset / "images_upright" / name).unlink()
-    message = pipeline(aachen.main, "--dataset", dataset, "--outputs", tmp_path / "outputs").error
+    message = pipeline(aachen.main, "--dataset", dataset, *SIFT, "--outputs", tmp_path / "outputs").error
     assert f"2 of 4 query images do not exist, for instance {dataset}/images_upright/{names[1]}" in message
     assert "database_and_query_images.zip" in message and not (tmp_path / "outputs").exists()
 
@@ -247,7 +256,7 @@ def test_missing_query_images(dataset, tmp_path, pipeline, room):
 def test_missing_and_unreadable_map_images(dataset, outputs, tmp_path, pipeline, room):
     folder, image = tmp_path / "outputs", dataset / "images_upright" / "db" / room.map_names[3]
     image.unlink()
-    arguments = ["--dataset", dataset, "--outputs", folder]
+    arguments = ["--dataset", dataset, *SIFT, "--outputs", folder]
     message = pipeline(aachen.main, *arguments).error
     assert "1 listed image(s) are not in" in message and f"db/{room.map_names[3]}" in message
     image.write_bytes(b"")
@@ -262,7 +271,7 @@ def test_unreadable_query_is_a_failed_one(dataset, outputs, tmp_path, pipeline, 
     (dataset / "images_upright" / broken).write_text("no image")
     with (dataset / "queries" / "night_time_queries_with_intrinsics.txt").open("a") as file:
         file.write(f"{broken} PINHOLE 480 360 420 420 240 180\n")
-    outcome = pipeline(aachen.main, "--dataset", dataset, "--outputs", folder)
+    outcome = pipeline(aachen.main, "--dataset", dataset, *SIFT, "--outputs", folder)
     assert outcome.code == 0 and "1 image(s) could not be read" in outcome.err
     results = read_log(folder / f"{RESULTS}_logs.jsonl")
     assert [result.name for result in results] == [*query_names(room), broken]
@@ -282,7 +291,7 @@ def test_queries_that_the_benchmark_cannot_tell_apart(dataset, tmp_path, pipelin
     shutil.copy(dataset / "images_upright" / names[0], other)
     with (dataset / "queries" / "day_time_queries_with_intrinsics.txt").open("a") as file:
         file.write(f"query/other/{room.query_names[0]} PINHOLE 480 360 420 420 240 180\n")
-    message = pipeline(aachen.main, "--dataset", dataset, "--outputs", tmp_path / "outputs").error
+    message = pipeline(aachen.main, "--dataset", dataset, *SIFT, "--outputs", tmp_path / "outputs").error
     assert f"would both be written as '{room.query_names[0]}' to Aachen_eval_METHOD.txt" in message
     assert not (tmp_path / "outputs").exists()
 
@@ -292,7 +301,7 @@ def test_ground_truth_of_other_images(datasets, tmp_path, pipeline, room):
     for image in model.images.values():
         image.name = f"other/{image.image_id}.jpg"
     write_model(model, tmp_path / "truth")
-    arguments = ["--dataset", datasets["v1.0"], "--outputs", tmp_path / "outputs"]
+    arguments = ["--dataset", datasets["v1.0"], *SIFT, "--outputs", tmp_path / "outputs"]
     message = pipeline(aachen.main, *arguments, "--ground_truth", tmp_path / "truth").error
     assert "has a pose of none of the 4 images to evaluate" in message and "'other/1.jpg'" in message
     assert not (tmp_path / "outputs").exists()
@@ -301,7 +310,7 @@ def test_ground_truth_of_other_images(datasets, tmp_path, pipeline, room):
 def test_damaged_reference(dataset, tmp_path, pipeline):
     nvm = dataset / "3D-models" / "aachen_cvpr2018_db.nvm"
     nvm.write_text(nvm.read_text()[:400])
-    outcome = pipeline(aachen.main, "--dataset", dataset, "--outputs", tmp_path / "outputs")
+    outcome = pipeline(aachen.main, "--dataset", dataset, *SIFT, "--outputs", tmp_path / "outputs")
     assert str(nvm) in outcome.error
 
 
@@ -309,7 +318,7 @@ def test_damaged_reference(dataset, tmp_path, pipeline):
 def test_wrong_options(datasets, tmp_path, capsys, version):
     arguments = ["--dataset", str(datasets["v1.0"]), "--version", version, "--limit", "0"]
     with pytest.raises(SystemExit) as stop:
-        aachen.main([*arguments, "--outputs", str(tmp_path / "outputs")])
+        aachen.main([*arguments, *SIFT, "--outputs", str(tmp_path / "outputs")])
     message = capsys.readouterr().err
     assert stop.value.code == 2 and ("'v2'" in message) is (version == "v2")
 
@@ -317,7 +326,7 @@ def test_wrong_options(datasets, tmp_path, capsys, version):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_killed_at_any_time(datasets, outputs, tmp_path, pipeline, seed):
-    arguments = ["--dataset", datasets["v1.0"], "--outputs", tmp_path / "outputs"]
+    arguments = ["--dataset", datasets["v1.0"], *SIFT, "--outputs", tmp_path / "outputs"]
     stages = stage_names(outputs["v1.0"])
     assert kill_at_random("pipelines.aachen", arguments, tmp_path / "outputs", stages, seed) > 0
     assert pipeline(aachen.main, *arguments).code == 0
@@ -334,7 +343,7 @@ def test_pavilion(shared_data, tmp_path, pipeline, version):
     scene = pavilion_scene(shared_data / "bench" / "pavilion_outer", tmp_path / "work")
     dataset = write_aachen(scene, tmp_path / "dataset", version)
     truth_dir, outputs = dataset / "ground_truth", tmp_path / "outputs"
-    arguments = ["--dataset", dataset, "--version", version, "--outputs", outputs, "--num_loc", 20]
+    arguments = ["--dataset", dataset, "--version", version, *SIFT, "--outputs", outputs, "--num_loc", 20]
     assert pipeline(aachen.main, *arguments, "--ground_truth", truth_dir).code == 0
     results = read_log(outputs / f"{RESULTS}_logs.jsonl")
     assert len(results) == 43 + 32 + 33

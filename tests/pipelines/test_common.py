@@ -57,6 +57,16 @@ def test_file_names_tell_the_method(run, tmp_path, monkeypatch):
     assert (dense.name, dense.features.name) == ("matches-fake", "feats_matches-fake.h5")
 
 
+def test_the_matcher_follows_from_the_features(tmp_path):
+    def names(features: str | None, matcher: str | None) -> str:
+        return Run.start(tmp_path / "outputs", features, matcher, "vlad-rootsift").name
+
+    assert names(None, None) == "matches-kd-mamba"
+    assert names("disk", None) == "feats-disk_matches-NN-mutual-ratio.8"
+    assert names(None, "NN-mutual") == "feats-sift_matches-NN-mutual"
+    assert names("sift", "kd-mamba-nano") == "matches-kd-mamba-nano"
+
+
 def test_unknown_confs_and_masks_leave_no_folder(tmp_path):
     outputs = tmp_path / "outputs"
     with pytest.raises(InputError, match=r"no conf 'sfit' among the extractors.*'sift'"):

@@ -129,7 +129,16 @@ def test_changed_options_repeat_what_they_concern(room_files, tmp_path, pipeline
 
 def test_from_scratch(room_files, tmp_path, pipeline):
     outputs, room = room_files.seed(tmp_path / "outputs"), room_files.room
-    arguments = ["--images", room.images, "--queries", room_files.query_list, "--outputs", outputs]
+    arguments = [
+        "--images",
+        room.images,
+        "--features",
+        "sift",
+        "--queries",
+        room_files.query_list,
+        "--outputs",
+        outputs,
+    ]
     outcome = pipeline(photos.main, *arguments, "--ground_truth", room_files.model)
     assert outcome.code == 0
     model = read_model(outputs / SFM)
@@ -150,7 +159,7 @@ def test_from_scratch(room_files, tmp_path, pipeline):
 def test_map_only(room_files, tmp_path, pipeline):
     outputs, room = room_files.seed(tmp_path / "outputs"), room_files.room
     images = room_files.copy_images(tmp_path / "images", room.map_names)
-    arguments = ["--images", images, "--outputs", outputs, "--camera_mode", "PER_IMAGE"]
+    arguments = ["--images", images, "--features", "sift", "--outputs", outputs, "--camera_mode", "PER_IMAGE"]
     outcome = pipeline(photos.main, *arguments, "--ground_truth", room_files.model)
     assert outcome.code == 0 and "Map: 10 of 10 photos" in outcome.out and "10 camera centres" in outcome.out
     assert read_model(outputs / SFM).num_cameras() == 10
@@ -175,7 +184,7 @@ def test_photos_of_all_kinds_and_unreadable_ones(room_files, tmp_path, pipeline)
     for name, data in zip(bad, (b"", jpeg[: len(jpeg) // 2], b"no image"), strict=True):
         (images / name).write_bytes(data)
 
-    outcome = pipeline(photos.main, "--images", images, "--outputs", outputs)
+    outcome = pipeline(photos.main, "--images", images, "--features", "sift", "--outputs", outputs)
     assert outcome.code == 0 and "Map: 14 of 14 photos" in outcome.out
     assert "3 image(s) could not be read" in outcome.err and all(name in outcome.err for name in bad)
     names = {*room.map_names, *good}
@@ -220,7 +229,16 @@ def test_query_folder_elsewhere(room_files, tmp_path, pipeline):
     images = room_files.copy_images(tmp_path / "images", room.map_names)
     queries = room_files.copy_images(tmp_path / "new photos", room.query_names[:2])
     (queries / "broken.jpg").write_text("no image")
-    arguments = ["--images", images, "--queries", queries, "--reference_model", room_files.model]
+    arguments = [
+        "--images",
+        images,
+        "--features",
+        "sift",
+        "--queries",
+        queries,
+        "--reference_model",
+        room_files.model,
+    ]
     outcome = pipeline(photos.main, *arguments, "--outputs", outputs)
     assert outcome.code == 0 and "new_photos/broken.jpg" in Page(outputs / "report.html").text
     results = read_log(outputs / LOG)
@@ -235,7 +253,16 @@ def test_query_list_with_intrinsics(room_files, tmp_path, pipeline):
     wrong = pycolmap.Camera(model="PINHOLE", width=480, height=360, params=[441, 441, 240, 180])
     path = tmp_path / "queries.txt"
     write_query_list(path, dict.fromkeys(room.query_names, wrong))
-    arguments = ["--images", room.images, "--queries", path, "--reference_model", room_files.model]
+    arguments = [
+        "--images",
+        room.images,
+        "--features",
+        "sift",
+        "--queries",
+        path,
+        "--reference_model",
+        room_files.model,
+    ]
     assert pipeline(photos.main, *arguments, "--outputs", outputs).code == 0
     results = read_log(outputs / LOG)
     assert [result.camera for result in results] == [format_camera(wrong)] * 4
@@ -301,7 +328,16 @@ def test_queries_without_content_are_not_localized(room_files, tmp_path, pipelin
     folder = room_files.copy_images(tmp_path / "dark", room_files.room.query_names[:1])
     cv2.imwrite(str(folder / "black.png"), np.zeros((360, 480), np.uint8))
     images = room_files.copy_images(tmp_path / "images", room_files.room.map_names)
-    arguments = ["--images", images, "--queries", folder, "--reference_model", room_files.model]
+    arguments = [
+        "--images",
+        images,
+        "--features",
+        "sift",
+        "--queries",
+        folder,
+        "--reference_model",
+        room_files.model,
+    ]
     assert pipeline(photos.main, *arguments, "--outputs", outputs).code == 0
     results = {result.name: result for result in read_log(outputs / LOG)}
     assert results["dark/img02.png"].status is Status.LOCALIZED
@@ -335,14 +371,16 @@ def test_too_few_photos(room_files, tmp_path, pipeline):
     assert "No image in" in refused(pipeline, tmp_path, "--images", tmp_path / "none")
     assert "does not exist" in refused(pipeline, tmp_path, "--images", tmp_path / "nowhere")
     two = room_files.copy_images(tmp_path / "two", ["img00.png", "img01.png"])
-    message = refused(pipeline, tmp_path, "--images", two, "--query_every", 2)
+    message = refused(pipeline, tmp_path, "--images", two, "--features", "sift", "--query_every", 2)
     assert "at least two photos" in message
 
 
 def test_only_one_readable_photo(room_files, tmp_path, pipeline):
     images = room_files.copy_images(tmp_path / "images", ["img00.png"])
     (images / "img01.png").write_bytes(b"")
-    message = pipeline(photos.main, "--images", images, "--outputs", tmp_path / "outputs").error
+    message = pipeline(
+        photos.main, "--images", images, "--features", "sift", "--outputs", tmp_path / "outputs"
+    ).error
     assert "two readable photos" in message and "img00.png" in message
 
 
@@ -351,10 +389,21 @@ def test_no_readable_photo_or_query(room_files, tmp_path, pipeline):
     images.mkdir()
     for name in ("a.jpg", "b.jpg"):
         (images / name).write_text("no image")
-    outcome = pipeline(photos.main, "--images", images, "--outputs", tmp_path / "outputs")
+    outcome = pipeline(
+        photos.main, "--images", images, "--features", "sift", "--outputs", tmp_path / "outputs"
+    )
     assert "None of the 2 images (map)" in outcome.error
     outputs = room_files.seed(tmp_path / "seeded")
-    arguments = ["--images", room_files.room.images, "--queries", images, "--outputs", outputs]
+    arguments = [
+        "--images",
+        room_files.room.images,
+        "--features",
+        "sift",
+        "--queries",
+        images,
+        "--outputs",
+        outputs,
+    ]
     assert "None of the 2 images (queries)" in pipeline(photos.main, *arguments).error
 
 
@@ -364,7 +413,7 @@ def test_black_photos(room_files, tmp_path, pipeline, reference):
     images.mkdir()
     for name in room_files.room.map_names[:3]:
         cv2.imwrite(str(images / name), np.zeros((360, 480), np.uint8))
-    arguments = ["--images", images, "--outputs", tmp_path / "outputs"]
+    arguments = ["--images", images, "--features", "sift", "--outputs", tmp_path / "outputs"]
     arguments += ["--reference_model", room_files.model] if reference else []
     message = pipeline(photos.main, *arguments).error
     assert "3 pairs with 0 matches" in message
@@ -373,7 +422,7 @@ def test_black_photos(room_files, tmp_path, pipeline, reference):
 
 def test_wrong_references_are_found_first(room_files, tmp_path, pipeline):
     room = room_files.room
-    images = ["--images", room.images, "--reference_model"]
+    images = ["--images", room.images, "--features", "sift", "--reference_model"]
     assert "No COLMAP model in" in refused(pipeline, tmp_path, *images, tmp_path)
     renamed = pycolmap.Reconstruction(room.model)
     for image in renamed.images.values():
@@ -382,17 +431,28 @@ def test_wrong_references_are_found_first(room_files, tmp_path, pipeline):
     write_model(renamed, tmp_path / "renamed")
     message = refused(pipeline, tmp_path, *images, tmp_path / "renamed")
     assert "poses of 0 of the 14 map photos" in message and "'other-img00.png' there" in message
-    message = refused(pipeline, tmp_path, "--images", room.images, "--ground_truth", tmp_path / "renamed")
+    message = refused(
+        pipeline,
+        tmp_path,
+        "--images",
+        room.images,
+        "--features",
+        "sift",
+        "--ground_truth",
+        tmp_path / "renamed",
+    )
     assert "has a pose of none of the 14 images" in message and "'img00.png'" in message
     small = room_files.copy_images(tmp_path / "small", room.map_names)
     for path in small.iterdir():
         Image.open(path).resize((240, 180)).save(path)
-    message = refused(pipeline, tmp_path, "--images", small, "--reference_model", room_files.model)
+    message = refused(
+        pipeline, tmp_path, "--images", small, "--features", "sift", "--reference_model", room_files.model
+    )
     assert "intrinsics for 480×360 pixels of 'img00.png', which has 240×180" in message
 
 
 def test_wrong_options(room_files, tmp_path, pipeline, capsys):
-    images = ["--images", room_files.room.images]
+    images = ["--images", room_files.room.images, "--features", "sift"]
     assert "no conf 'surf'" in refused(pipeline, tmp_path, *images, "--features", "surf")
     assert "among the dense_matchers" in refused(pipeline, tmp_path, *images, "--matcher", "surf")
     assert "is no folder" in refused(pipeline, tmp_path, *images, "--mask_dir", tmp_path / "masks")
@@ -405,7 +465,16 @@ def test_wrong_options(room_files, tmp_path, pipeline, capsys):
 def test_photos_without_a_pose_stay_out(room_files, tmp_path, pipeline):
     room, outputs = room_files.room, room_files.seed(tmp_path / "outputs")
     write_model(subset(room.model, [*room.map_names[1:], *room.query_names[1:]]), tmp_path / "fewer")
-    arguments = ["--images", room.images, "--queries", room_files.query_list, "--outputs", outputs]
+    arguments = [
+        "--images",
+        room.images,
+        "--features",
+        "sift",
+        "--queries",
+        room_files.query_list,
+        "--outputs",
+        outputs,
+    ]
     arguments += ["--reference_model", tmp_path / "fewer", "--ground_truth", tmp_path / "fewer"]
     outcome = pipeline(photos.main, *arguments)
     assert outcome.code == 0 and "1 photos have no pose in" in outcome.err
@@ -462,7 +531,16 @@ def test_many_photos_with_poses_are_paired_by_them(room_files, run, monkeypatch)
 def test_many_photos_from_scratch(room_files, tmp_path, pipeline, monkeypatch):
     monkeypatch.setattr(photos, "EXHAUSTIVE_LIMIT", 10)
     outputs, room = room_files.seed(tmp_path / "outputs"), room_files.room
-    arguments = ["--images", room.images, "--queries", room_files.query_list, "--outputs", outputs]
+    arguments = [
+        "--images",
+        room.images,
+        "--features",
+        "sift",
+        "--queries",
+        room_files.query_list,
+        "--outputs",
+        outputs,
+    ]
     outcome = pipeline(photos.main, *arguments, "--num_covis", 2, "--ground_truth", room_files.model)
     assert outcome.code == 0 and "Map: 10 of 10 photos" in outcome.out
     assert align_to(read_model(outputs / SFM), room.model).rms < 0.01
@@ -545,7 +623,16 @@ def test_no_mapper_makes_a_model(tmp_path):
 @pytest.mark.slow
 def test_herz_jesus_with_known_poses(shared_data, tmp_path, pipeline):
     folder = shared_data / "bench" / "strecha" / "Herz-Jesus-P25"
-    arguments = ["--images", folder / "images", "--query_every", 5, "--outputs", tmp_path]
+    arguments = [
+        "--images",
+        folder / "images",
+        "--features",
+        "sift",
+        "--query_every",
+        5,
+        "--outputs",
+        tmp_path,
+    ]
     arguments += ["--reference_model", folder / "sparse_gt", "--ground_truth", folder / "sparse_gt"]
     assert pipeline(photos.main, *arguments).code == 0
     results = read_log(tmp_path / LOG)
@@ -559,7 +646,10 @@ def test_herz_jesus_with_known_poses(shared_data, tmp_path, pipeline):
 @pytest.mark.slow
 def test_herz_jesus_from_scratch(shared_data, tmp_path, pipeline):
     folder = shared_data / "bench" / "strecha" / "Herz-Jesus-P25"
-    assert pipeline(photos.main, "--images", folder / "images", "--outputs", tmp_path).code == 0
+    assert (
+        pipeline(photos.main, "--images", folder / "images", "--features", "sift", "--outputs", tmp_path).code
+        == 0
+    )
     model = read_model(tmp_path / SFM)
     alignment = align_to(model, read_model(folder / "sparse_gt"))
     assert model.num_reg_images() == 25 and alignment.rms <= 0.010
@@ -578,6 +668,6 @@ def test_sacre_coeur(shared_data, tmp_path, pipeline):
 @pytest.mark.slow
 def test_south_building_in_one_model(shared_data, tmp_path, pipeline):
     images = shared_data / "bench" / "south_building" / "images"
-    outcome = pipeline(photos.main, "--images", images, "--outputs", tmp_path)
+    outcome = pipeline(photos.main, "--images", images, "--features", "sift", "--outputs", tmp_path)
     assert outcome.code == 0
     assert read_model(tmp_path / SFM).num_reg_images() >= 126
