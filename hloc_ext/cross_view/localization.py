@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,10 +19,20 @@ from ..formats import geojson
 from ..models.bev import SSANetwork
 from .descriptors import Condition, CrossViewNetworks, by_field_of_view, ground_images
 from .index import CrossViewIndex, Retrieved, TileTable
-from .pose import GroundPose, PoseSearch, estimate_pose, predicted_bev
+from .pose import (
+    TEMPERATURE,
+    GroundPose,
+    PoseScores,
+    PoseSearch,
+    pose_from_scores,
+    predicted_bev,
+    score_poses,
+)
 
 Floats = npt.NDArray[np.float64]
 
+#: Where the header of weights has the temperature of poses.
+POSE_TEMPERATURE = "pose_temperature"
 # WGS84: equatorial radius in metres, and the square of the first eccentricity.
 _RADIUS, _ECCENTRICITY2 = 6378137.0, 6.69437999014e-3
 
@@ -168,7 +178,8 @@ def estimate_poses(
         tiles: (Q,) tile of each.
         table: of the tiles, with class maps and sizes.
         condition: how the queries come. Known headings narrow the search.
-        search: options of the search; its `heading` is set for each query.
+        search: options of the search; its `heading` is set for each query. None: with the temperature that
+            training has fitted.
         seed: of random headings; the same as that of the descriptors.
 
     Returns:
@@ -177,6 +188,28 @@ def estimate_poses(
     Raises:
         InputError: the network draws nothing.
         MissingInputError: no tile has a class map.
+    """
+    search = search or PoseSearch(temperature=pose_temperature(networks))
+    poses: list[GroundPose | None] = [None] * len(queries)
+    for row, scores, _ in score_queries(networks, queries, tiles, table, condition, search, seed):
+        poses[row] = pose_from_scores(scores, search.temperature)
+    return poses
+
+
+def score_queries(
+    networks: CrossViewNetworks,
+    queries: CrossViewSet,
+    tiles: npt.ArrayLike,
+    table: TileTable,
+    condition: Condition | None = None,
+    search: PoseSearch | None = None,
+    seed: int = 0,
+) -> Iterator[tuple[int, PoseScores, float]]:
+    """Score the poses of each camera in a tile; arguments and errors are those of :func:`estimate_poses`.
+
+    Yields:
+        Query, its scores, and its true heading (degrees, NaN unknown); none for a tile without class map or
+        size.
     """
     condition, search = condition or Condition(), search or PoseSearch()
     model = networks.models["ground"]
@@ -190,7 +223,6 @@ def estimate_poses(
     if all(table.labels[tile] is None for tile in numbers):
         raise MissingInputError(f"None of the tiles has a class map, which poses need. {MAKE_LABELS}")
     side = network.config.bev.label_size
-    poses: list[GroundPose | None] = [None] * len(queries)
     for fov, rows in by_field_of_view(queries, condition.fov):
         images = ground_images(queries.subset(rows), model, fov, condition, seed)
         for number, row in enumerate(rows.tolist()):
@@ -201,11 +233,16 @@ def estimate_poses(
             sample = images[number]
             with torch.inference_mode():
                 logits = network.bev(sample["image"][None].to(networks.device))[0]
-            heading = float(sample["heading"]) if condition.heading_known else float("nan")
+            true_heading = float(sample["heading"])
+            heading = true_heading if condition.heading_known else float("nan")
             options = replace(search, heading=heading if np.isfinite(heading) else None)
             drawn, visible = predicted_bev(logits, fov)
-            poses[row] = estimate_pose(drawn, label, size, options, visible)
-    return poses
+            yield row, score_poses(drawn, label, size, options, visible), true_heading
+
+
+def pose_temperature(networks: CrossViewNetworks) -> float:
+    """The temperature of poses that the weights of the ground view hold, or the default one."""
+    return float(networks.models["ground"].info.about.get(POSE_TEMPERATURE, TEMPERATURE))
 
 
 def read_tile_label(table: TileTable, tile: int, side: int) -> npt.NDArray[np.uint8] | None:

@@ -10,6 +10,7 @@ learns retrieval alone, in the same way. What the published code does otherwise 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cross_view.bev import score_bevs
+from ..cross_view.pose_calibration import calibrate_poses
 from ..datasets.cross_view.layout import CrossViewSet
 from ..datasets.cross_view.pairs import CrossViewPairs
 from ..errors import InputError
@@ -30,6 +32,8 @@ from .cross_view_data import CrossViewData, CrossViewDataConfig, SampleOptions
 from .cross_view_rounds import CrossViewRounds
 from .cross_view_teacher import ContrastiveTraining, described, load_teacher, trained_network
 from .trainer import TrainerConfig
+
+logger = logging.getLogger(__name__)
 
 #: Tiles whose labels tell how frequent the classes are.
 _COUNTED = 128
@@ -188,4 +192,9 @@ def train(recipe: SSARecipe) -> Path:
 
     rounds = CrossViewRounds(data, output, recipe.trainer, seen)
     about = {"recipe": described(recipe, "initialize")}
-    return rounds.fit(module, trained_network, about, figures=figures)
+    path = rounds.fit(module, trained_network, about, figures=figures)
+    held_out = data.validation_pairs if draws else None
+    if held_out is not None and np.isfinite(held_out.tile_size).any():
+        temperature = calibrate_poses(path, held_out, recipe.trainer.seed)
+        logger.info("Temperature of the poses: %.3g.", temperature)
+    return path

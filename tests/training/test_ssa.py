@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from hloc_ext.cross_view.bev import draw_bevs, score_bevs
+from hloc_ext.cross_view.descriptors import Condition, CrossViewNetworks
+from hloc_ext.cross_view.localization import estimate_poses, pose_temperature, score_queries, table_of
+from hloc_ext.cross_view.pose import TEMPERATURE, PoseSearch
 from hloc_ext.datasets.cross_view.layout import open_set
 from hloc_ext.datasets.cross_view.pairs import CrossViewPairs
 from hloc_ext.errors import InputError, MissingInputError
@@ -78,6 +81,23 @@ def test_training_writes_weights_with_their_figures(root: Path, tmp_path: Path) 
     pairs = open_set(root, "val", val_share=0.2)
     scores = score_bevs(network, pairs)
     assert 100 * scores.visible.mean_iou == pytest.approx(figures["mIoU"], abs=0.01)
+    # What the poses are worth is fitted to the pairs held out, and used wherever poses are estimated.
+    networks = CrossViewNetworks([path])
+    found = float(info.about["pose_temperature"])
+    assert found == pytest.approx(pose_temperature(networks)) and found != TEMPERATURE
+    condition, table = Condition(heading_known=False), table_of(pairs)
+    given = networks, pairs, pairs.positives, table, condition
+
+    def likelihood(temperature: float) -> float:
+        return sum(
+            float(scores.log_probability(temperature)[scores.index_of(0.0, 0.0, heading)])
+            for _, scores, heading in score_queries(*given)
+        )
+
+    assert likelihood(found) > max(likelihood(found / 3), likelihood(3 * found))
+    poses = estimate_poses(*given)
+    expected = estimate_poses(*given, PoseSearch(temperature=found))
+    np.testing.assert_array_equal(poses[0].probability, expected[0].probability)
     # The encoder alone starts another training, and the whole network, too.
     again, seen = build_network(dataclasses.replace(small_recipe(root, tmp_path / "b"), initialize=str(path)))
     torch.testing.assert_close(again.state_dict(), network.state_dict())
