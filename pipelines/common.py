@@ -60,7 +60,7 @@ class Run:
         cls,
         outputs: Path,
         features: str | Conf | None,
-        matcher: str | None,
+        matcher: str | Conf | None,
         retrieval: str,
         mask_dir: Path | None = None,
         log_name: str = "stages.json",
@@ -69,7 +69,7 @@ class Run:
 
         Args:
             outputs: folder of all results.
-            features, matcher, retrieval: names of configurations; `features` may be one itself. Without
+            features, matcher, retrieval: names of configurations, or (the first two) such. Without
                 `matcher` features are matched by ratio test, and without both the semi-dense matcher of
                 :data:`~hloc_ext.confs.DEFAULT_MATCHER` runs.
             mask_dir: folder of masks, or None.
@@ -82,7 +82,8 @@ class Run:
         """
         matcher = matcher or (DEFAULT_MATCHER if features is None else SPARSE_MATCHER)
         features = features or SPARSE_FEATURES
-        confs = get_conf("extractors", features), find_matcher(matcher), get_conf("extractors", retrieval)
+        matcher_conf = find_matcher(matcher) if isinstance(matcher, str) else matcher
+        confs = get_conf("extractors", features), matcher_conf, get_conf("extractors", retrieval)
         if mask_dir is not None and not mask_dir.is_dir():
             raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
         remove_leftovers(make_dir(outputs))
