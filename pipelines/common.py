@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pycolmap
+import torch
 
 from hloc_ext import extract_features, localize_sfm, logger, match_dense, match_features, pairs_from_retrieval
 from hloc_ext.compat import allow_cpu_torchvision
@@ -33,6 +34,9 @@ from hloc_ext.pose_estimation import EstimatorConf
 from hloc_ext.report.stages import StageLog
 
 Conf = dict[str, Any]
+
+#: So many pairs take a semi-dense matcher minutes without a GPU, and are announced.
+MANY_PAIRS = 200
 
 
 @dataclass
@@ -191,7 +195,13 @@ class Run:
     def match(self, image_dir: Path, pairs: Path, label: str, localization: bool = False) -> Path:
         """Match the pairs of a list; returns the match file."""
         matches = self.outputs / f"{self.name}_{pairs.stem}.h5"
-        with self.log.stage(f"matches, {label}", count=len(read_pairs(pairs)), outputs=[matches]):
+        count = len(read_pairs(pairs))
+        if self.is_dense and count > MANY_PAIRS and not torch.cuda.is_available():
+            logger.info(
+                "%d pairs by a semi-dense matcher without a GPU take minutes; `--features sift` is quicker.",
+                count,
+            )
+        with self.log.stage(f"matches, {label}", count=count, outputs=[matches]):
             if self.is_dense:
                 match_dense.main(
                     self.matcher_conf,
