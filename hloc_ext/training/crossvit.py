@@ -225,6 +225,8 @@ def build_network(recipe: CrossViTRecipe) -> Network:
     )
     network: Network = CrossViTTeacher(config) if recipe.model == "teacher" else CrossViTRetrieval(config)
     if recipe.initialize == IMAGENET:
+        if recipe.sees != "colours":
+            raise InputError(f"Weights of ImageNet see colours: sees={recipe.sees} has to start without.")
         load_imagenet(network, load_checkpoint("crossvit-tiny-imagenet"))
     elif recipe.initialize:
         _start_from(network, load_weights(recipe.initialize))
@@ -232,7 +234,16 @@ def build_network(recipe: CrossViTRecipe) -> Network:
 
 
 def _start_from(network: CrossViT, other: CrossViT) -> None:
-    """Copy the weights of the parts that both networks have, a student and a teacher or two of a kind."""
+    """Copy the weights of the parts that both networks have, a student and a teacher or two of a kind.
+
+    Raises:
+        InputError: one of them sees colours and the other one edges.
+    """
+    if network.config.sees != other.config.sees:
+        raise InputError(
+            f"The weights to start from see {other.config.sees}: set sees={other.config.sees}, or start from"
+            " others."
+        )
     own, given = network.state_dict(), other.state_dict()
     shared = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     network.load_state_dict(shared, strict=False)

@@ -235,6 +235,8 @@ def test_a_network_starts_from_what_it_has_in_common_with_another(recipe, tmp_pa
     other_size = build_network(replace(from_student, embedding_dim=16))
     assert torch.equal(other_size.backbone.pos_embed_0, student.backbone.pos_embed_0)
     assert other_size.backbone.head[0].weight.shape == (16, 96)
+    with pytest.raises(InputError, match="see colours: set sees=colours"):
+        build_network(replace(from_student, sees="edges"))
 
 
 def test_start_from_weights_of_imagenet(recipe, monkeypatch):
@@ -245,6 +247,8 @@ def test_start_from_weights_of_imagenet(recipe, monkeypatch):
     assert asked == ["crossvit-tiny-imagenet"]
     assert torch.equal(network.backbone.pos_embed_0, state["pos_embed_0"])
     assert not torch.equal(network.backbone.head[0].weight, state["head.0.weight"])
+    with pytest.raises(InputError, match="sees=edges"):
+        build_network(replace(recipe, initialize="imagenet", sees="edges"))
 
 
 def test_what_does_not_exist_is_named(recipe):
