@@ -13,7 +13,7 @@ from .classes import CLASSES
 from .grid import Floats, Grid, apply_homography
 from .inputs import AlignmentInput
 from .registration.gradient_fields import Picture, class_picture, gradient_fields, image_picture
-from .registration.matching import Hypothesis, Method, get_method
+from .registration.matching import Hypothesis, Method, StagedMethod, get_method, stages
 from .registration.prior import Prior
 from .registration.register import Registration
 from .registration.scene import (
@@ -149,6 +149,12 @@ class _AlsoKnown:
         return [*found, *_Known().register(picture0, picture1, prior)]
 
 
+def _also_known(method: Method) -> Method:
+    """A method of which the first stage also proposes what is known."""
+    first, *others = stages(method)
+    return StagedMethod(method.name, (_AlsoKnown(first), *others))
+
+
 def align(
     given: AlignmentInput, model: str = "auto", method: str | Method = METHOD, with_field: bool = False
 ) -> AlignmentResult:
@@ -167,7 +173,7 @@ def align(
     Raises:
         InputError: unknown model or method, or an image without valid pixels.
     """
-    proposer = _AlsoKnown(get_method(method) if isinstance(method, str) else method)
+    proposer = _also_known(get_method(method) if isinstance(method, str) else method)
     source, prior = given.image_source, given.prior
     found = register_scene(source, given.map_source(), prior, model, proposer, with_field)
     estimated = _alignment(given, found.registration)

@@ -7,7 +7,7 @@ and take pixels of image 0 to pixels of image 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,8 @@ LEAST_GAIN = 0.1
 _PARTS = 3
 #: Cells per side in which residuals count as one.
 _CELLS = 12
-#: Most steps of a fit.
-_STEPS = 15
+#: Most steps of a fit, and of one that only tells models apart.
+_STEPS, _TRIAL_STEPS = 15, 4
 # First word of the seeds of what this module draws.
 _SAMPLES = 721
 
@@ -66,6 +66,7 @@ def estimate(
     model: str = "auto",
     threshold: float = 3.0,
     seed: int = 0,
+    models: Sequence[str] = MODELS,
 ) -> Estimate | None:
     """Estimate a transform robustly; ``model="auto"`` takes the simplest one that points held out support.
 
@@ -75,6 +76,7 @@ def estimate(
         model: of :data:`MODELS`, or ``"auto"``.
         threshold: largest distance of an inlier, pixels of image 1.
         seed: of the sampling.
+        models: those among which ``"auto"`` chooses, from the simplest on.
 
     Returns:
         The estimate, or None where too few points agree.
@@ -88,7 +90,7 @@ def estimate(
     if len(points0) != len(points1):
         raise InputError(f"{len(points0)} points of image 0 and {len(points1)} of image 1.")
     weights = np.ones(len(points0)) if weights is None else np.asarray(weights, np.float64)
-    models = MODELS if model == "auto" else (model,)
+    models = tuple(models) if model == "auto" else (model,)
     consensus = _consensus(points0, points1, models, threshold, seed)
     if consensus is None:
         return None
@@ -99,7 +101,7 @@ def estimate(
         for name in models:
             if near.sum() >= 3 * LEAST_POINTS[name]:
                 held_out[name] = _held_out_error(points0[near], points1[near], weights[near], name, threshold)
-        chosen = choose_model(held_out) if held_out else "translation"
+        chosen = choose_model(held_out) if held_out else models[0]
     matrix = fit(chosen, points0[consensus[0]], points1[consensus[0]], weights[consensus[0]], threshold)
     if matrix is None:
         return None
@@ -139,7 +141,12 @@ def choose_model(held_out: dict[str, float]) -> str:
 
 
 def fit(
-    model: str, points0: Floats, points1: Floats, weights: Floats | None = None, softness: float = 3.0
+    model: str,
+    points0: Floats,
+    points1: Floats,
+    weights: Floats | None = None,
+    softness: float = 3.0,
+    steps: int = _STEPS,
 ) -> Matrix | None:
     """Least-squares fit of a model, with a robust loss (Huber).
 
@@ -148,6 +155,7 @@ def fit(
         points0, points1: M×2.
         weights: M, at least 0.
         softness: residuals beyond a third of this count linearly, pixels.
+        steps: most steps of the fit.
 
     Returns:
         3×3 or None: too few points, or a transform that mirrors or flattens the image.
@@ -164,8 +172,8 @@ def fit(
         unit0 = transform_points(to_unit0, points0)
     parameters = np.zeros(_SIZES[model])
     if model == "homography":
-        parameters[:6] = _gauss_newton("affine", parameters[:6], unit0, unit1, weights, scale)
-    parameters = _gauss_newton(model, parameters, unit0, unit1, weights, scale)
+        parameters[:6] = _gauss_newton("affine", parameters[:6], unit0, unit1, weights, scale, steps)
+    parameters = _gauss_newton(model, parameters, unit0, unit1, weights, scale, steps)
     matrix = np.linalg.inv(to_unit1) @ _matrix(model, parameters) @ to_unit0
     if not np.isfinite(matrix).all() or abs(matrix[2, 2]) < 1e-9:
         return None
@@ -204,10 +212,16 @@ def _parameters(model: str, matrix: Matrix) -> Floats:
 
 
 def _gauss_newton(
-    model: str, parameters: Floats, points0: Floats, points1: Floats, weights: Floats, scale: float
+    model: str,
+    parameters: Floats,
+    points0: Floats,
+    points1: Floats,
+    weights: Floats,
+    scale: float,
+    steps: int,
 ) -> Floats:
     """Minimum of the Huber loss by reweighted Gauss-Newton steps; NaN where points go to infinity."""
-    for _ in range(_STEPS):
+    for _ in range(steps):
         mapped = transform_points(_matrix(model, parameters), points0)
         if not np.isfinite(mapped).all():
             return np.full_like(parameters, np.nan)
@@ -318,7 +332,7 @@ def _held_out_error(points0: Floats, points1: Floats, weights: Floats, model: st
     errors = []
     for number in np.unique(part):
         rest = part != number
-        matrix = fit(model, points0[rest], points1[rest], weights[rest], threshold)
+        matrix = fit(model, points0[rest], points1[rest], weights[rest], threshold, _TRIAL_STEPS)
         distance = (
             np.full(int((~rest).sum()), np.inf)
             if matrix is None

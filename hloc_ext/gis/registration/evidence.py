@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 
 from ...errors import InputError
 from .estimation import cells
@@ -139,8 +140,8 @@ def _shifted(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) ->
     """Sums of the products of two fields (H, W, 2) for all shifts of the first, on a torus twice the size."""
     height, width = first.shape[:2]
     size = cv2.getOptimalDFTSize(2 * height), cv2.getOptimalDFTSize(2 * width)
-    spectra = [np.fft.rfft2(field, size, axes=(0, 1)) for field in (first, second)]
-    return np.fft.irfft2((spectra[0].conj() * spectra[1]).sum(2), size)
+    spectra = [scipy.fft.rfft2(field, size, axes=(0, 1)) for field in (first, second)]
+    return np.asarray(scipy.fft.irfft2((spectra[0].conj() * spectra[1]).sum(2), size))
 
 
 def calibrate(

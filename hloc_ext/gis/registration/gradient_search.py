@@ -35,6 +35,9 @@ class SearchConfig:
 
     Attributes:
         size: longest side of the images of the exhaustive part, pixels.
+        smaller: the one that covers less keeps this side there where `largest` lets the other one grow;
+            0: both are as `size` says.
+        largest: most that `size` grows to for that, pixels.
         rotation_step: degrees.
         scale_step: ratio of neighbouring scales.
         levels: longest sides of the refinements, pixels.
@@ -43,6 +46,8 @@ class SearchConfig:
     """
 
     size: int = 96
+    smaller: int = 0
+    largest: int = 96
     rotation_step: float = 5.0
     scale_step: float = 1.08
     levels: tuple[int, ...] = (96, 160, 256)
@@ -51,8 +56,25 @@ class SearchConfig:
 
 
 DEFAULT = SearchConfig()
+#: For all headings and scales: its steps are as large, in the pixels of its images, as those of the default.
+QUICK = SearchConfig(
+    size=64,
+    smaller=44,
+    rotation_step=7.5,
+    scale_step=1.15,
+    levels=(96, 160),
+    kept=(24, 5),
+    evaluations=(20, 40),
+)
+#: The search is quick where headings may differ by more than this, degrees.
+WIDE = 45.0
 #: One level of candidates only, refined at the end: the classical bar.
 EXHAUSTIVE = replace(DEFAULT, levels=(96, 256), kept=(24, 1), evaluations=(90, 120))
+
+
+def config_for(prior: Prior) -> SearchConfig:
+    """The sampling for what is known: :data:`QUICK` for wide searches, :data:`DEFAULT` for narrow ones."""
+    return QUICK if prior.max_rotation > WIDE else DEFAULT
 
 
 def search(
@@ -85,7 +107,10 @@ def exhaustive_peaks(
 ) -> list[Similarity]:
     """The best shift of each heading and scale; of those with about the same heading and scale, the best."""
     expected = prior.similarity(picture0.shape, picture1.shape)
-    longest = (config.size / max(picture0.shape), config.size / max(picture1.shape))
+    sides = max(picture0.shape), max(picture1.shape)
+    # Reduced once, so that each scale has less to reduce.
+    bases = [min(1.0, 2 * config.largest / side) for side in sides]
+    halves = [p.resized(base) for p, base in zip((picture0, picture1), bases, strict=True)]
     center0 = (np.array(picture0.shape[::-1]) - 1) / 2
     goal = expected.matrix() @ (*center0, 1.0)
     steps = math.ceil(math.log(prior.max_scale) / math.log(config.scale_step) - 1e-6)
@@ -93,9 +118,14 @@ def exhaustive_peaks(
     for exponent in np.linspace(-1, 1, 2 * steps + 1) if steps else (0.0,):
         scale = expected.scale * prior.max_scale ** float(exponent)
         # The finer image is reduced, so that no detail is compared that the other one does not have.
-        factor0 = min(longest[0], scale * longest[1])
+        ratio = scale * sides[0] / sides[1]
+        size = max(config.size, min(config.smaller * max(ratio, 1 / ratio), config.largest))
+        factor0 = size * min(1 / sides[0], scale / sides[1])
         factor1 = factor0 / scale
-        fields = [gradient_fields(p.resized(f)) for p, f in ((picture0, factor0), (picture1, factor1))]
+        fields = [
+            gradient_fields(half.resized(factor / base))
+            for half, factor, base in zip(halves, (factor0, factor1), bases, strict=True)
+        ]
         limits = None
         if prior.max_shift is not None:
             reach = prior.max_shift * factor1 + 1.5

@@ -48,8 +48,12 @@ class Level:
     """
 
     def __init__(self, picture0: Picture, picture1: Picture, size: int) -> None:
-        self.pictures, self.size = (picture0, picture1), size
-        self.longest = tuple(min(size / max(p.shape), 1.0) for p in self.pictures)
+        self.longest = tuple(min(size / max(p.shape), 1.0) for p in (picture0, picture1))
+        # Reduced once, so that each scale has less to reduce.
+        self.bases = tuple(min(2 * factor, 1.0) for factor in self.longest)
+        self.pictures = tuple(
+            p.resized(base) for p, base in zip((picture0, picture1), self.bases, strict=True)
+        )
         self._pairs: dict[int, _Pair] = {}
 
     def _pair(self, scale: float) -> _Pair:
@@ -59,8 +63,8 @@ class Level:
             ratio = _SCALE_GRID**key
             factors = self.longest[0] * min(ratio, 1.0), self.longest[1] * min(1 / ratio, 1.0)
             fields0, fields1 = (
-                gradient_fields(picture.resized(factor))
-                for picture, factor in zip(self.pictures, factors, strict=True)
+                gradient_fields(picture.resized(factor / base))
+                for picture, factor, base in zip(self.pictures, factors, self.bases, strict=True)
             )
             values = fields1.values.reshape(-1, 2)
             targets = np.column_stack([values, (values**2).sum(1), fields1.mask.ravel()])

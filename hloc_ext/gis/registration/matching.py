@@ -22,7 +22,7 @@ from ...evaluation.homography import transform_points
 from .estimation import estimate
 from .features import Matches, match_akaze, match_orb, match_sift
 from .gradient_fields import Picture, image_picture
-from .gradient_search import DEFAULT, EXHAUSTIVE, SearchConfig, search
+from .gradient_search import EXHAUSTIVE, SearchConfig, config_for, search
 from .local_matching import resizing
 from .prior import Prior, Similarity
 
@@ -32,7 +32,7 @@ Matrix = npt.NDArray[np.float64]
 THRESHOLD = 5.0
 GRID_STEP = 32
 #: Images of KD-Mamba are reduced to this longest side.
-KD_MAMBA_SIZE = 640
+KD_MAMBA_SIZE = 448
 #: Most iterations of ECC.
 _ECC_STEPS = 60
 
@@ -88,14 +88,19 @@ class FeatureMethod:
 
 @dataclass(frozen=True)
 class GradientMethod:
-    """Search over headings, scales and shifts (:mod:`hloc_ext.gis.registration.gradient_search`)."""
+    """Search over headings, scales and shifts (:mod:`hloc_ext.gis.registration.gradient_search`).
+
+    Attributes:
+        name: of the method.
+        config: sampling; None: as the prior asks for.
+    """
 
     name: str = "gradient"
-    config: SearchConfig = DEFAULT
+    config: SearchConfig | None = None
 
     def register(self, picture0: Picture, picture1: Picture, prior: Prior) -> list[Hypothesis]:
         """The most significant peaks."""
-        found = search(picture0, picture1, prior, self.config)
+        found = search(picture0, picture1, prior, self.config or config_for(prior))
         return [Hypothesis(as_homography(peak), self.name, peak.significance) for peak in found]
 
 
@@ -163,22 +168,25 @@ class ECCMethod:
 
 
 @dataclass(frozen=True)
-class AutoMethod:
-    """The gradient search, and KD-Mamba where its best peak does not stand out.
+class StagedMethod:
+    """Methods of which the later ones are asked only where what the earlier ones propose is not sure.
 
     Attributes:
-        lead: significance of the best peak relative to the second one from which on it stands alone.
+        name: of all of them.
+        stages: from the first one on.
     """
 
     name: str = "kd-mamba+gradient"
-    lead: float = 1.5
+    stages: tuple[Method, ...] = (GradientMethod(), KDMambaMethod())
 
     def register(self, picture0: Picture, picture1: Picture, prior: Prior) -> list[Hypothesis]:
-        """Hypotheses of one or both methods, those of the search first."""
-        found = GradientMethod().register(picture0, picture1, prior)
-        if len(found) > 1 and found[0].score > self.lead * found[1].score:
-            return found
-        return [*found, *KDMambaMethod().register(picture0, picture1, prior)]
+        """Hypotheses of all of them."""
+        return [h for stage in self.stages for h in stage.register(picture0, picture1, prior)]
+
+
+def stages(method: Method) -> tuple[Method, ...]:
+    """The methods that a method is made of, in the order in which they are to be asked."""
+    return method.stages if isinstance(method, StagedMethod) else (method,)
 
 
 class UnavailableMethodError(HlocExtError):
@@ -205,7 +213,7 @@ METHODS: dict[str, Callable[[], Method]] = {
     "gradient": GradientMethod,
     "gradient-exhaustive": lambda: GradientMethod("gradient-exhaustive", EXHAUSTIVE),
     "kd-mamba": KDMambaMethod,
-    "kd-mamba+gradient": AutoMethod,
+    "kd-mamba+gradient": StagedMethod,
     "arosics": _arosics,
     "loftr": _loftr,
 }
@@ -328,7 +336,7 @@ def _kd_mamba(weights: str, rotations: int, scales: tuple[float, ...]) -> Any:
         "rotations": rotations,
         "scales": scales,
         "choice_size": 224,
-        "tries": min(3, rotations * len(scales)),
+        "tries": min(2, rotations * len(scales)),
         "resize_max": KD_MAMBA_SIZE,
     }
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

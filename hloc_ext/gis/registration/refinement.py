@@ -41,7 +41,14 @@ STEPS = (
     Step(768, 80, 6, "homography", 2.0),
 )
 #: Steps at the same resolution end when the corners move less than this, pixels.
-SETTLED = 0.2
+SETTLED = 0.7
+#: A step is left out when more than this share of the patches of the one before agree, to this distance in
+#: the median, pixels; only steps that are not the last ones.
+PLENTY, CLOSE = 0.5, 1.0
+#: The finest resolution is taken at once where it is finer than a step's by no more than this factor.
+_NEAR_FINEST = 1.3
+#: Refinement ends when patches agree in none of so many steps.
+HOPELESS = 2
 #: Least number of inliers of a step, and of those of the models with more than four parameters.
 LEAST_INLIERS, LEAST_GENERAL = 6, 16
 
@@ -73,7 +80,8 @@ def refine(
     """Refine a transform.
 
     Each step compares patches at its resolution, or that of the coarser picture, near where the transform so
-    far puts them, and fits a model to where they are. The last steps are left out when nothing moves.
+    far puts them, and fits a model to where they are. The last steps are left out when nothing moves, and
+    those after :data:`HOPELESS` steps in which too few patches agree.
 
     Args:
         picture0, picture1: an image and a map, or two images.
@@ -83,16 +91,21 @@ def refine(
         steps: from coarse to fine.
     """
     result = Refined(matrix, "similarity" if model == "auto" else model, None, None)
-    finest, last, before = _finest(picture0, picture1, matrix), 0, matrix
-    for step in steps:
-        size = min(step.size, finest)
+    finest, before = _finest(picture0, picture1, matrix), matrix
+    last, last_model = 0, ""
+    for number, step in enumerate(steps):
+        if number == HOPELESS and result.estimate is None:
+            break
+        size = finest if finest <= _NEAR_FINEST * step.size else step.size
+        if step.size == STEPS[1].size and _is_close(result, picture0, picture1, last):
+            continue
         if (
             size == last
-            and step.model == steps[-1].model
+            and last_model == steps[-1].model
             and _moved(result, picture0.shape, before) < SETTLED
         ):
             break
-        before, last = result.matrix, size
+        before, last, last_model = result.matrix, size, step.model
         matches = match_patches(picture0, picture1, result.matrix, size, step.patch, step.reach)
         found = _estimate(matches, model, step, _pixel(picture0, picture1, result.matrix, size))
         if found is not None:
@@ -118,6 +131,15 @@ def _pixel(picture0: Picture, picture1: Picture, matrix: Matrix, size: int) -> f
     return min(max(picture0.shape) * scale, max(picture1.shape)) / size
 
 
+def _is_close(result: Refined, picture0: Picture, picture1: Picture, size: int) -> bool:
+    """Whether most patches of the last step, at a size, agree well."""
+    if result.estimate is None or result.matches is None:
+        return False
+    share = result.estimate.inliers.sum() / max(result.matches.tried, 1)
+    limit = CLOSE * _pixel(picture0, picture1, result.matrix, size)
+    return bool(share > PLENTY and result.estimate.residual < limit)
+
+
 def _estimate(matches: LocalMatches, model: str, step: Step, pixel: float) -> Estimate | None:
     """The model of a step, or None where too few patches agree."""
     threshold = step.threshold * pixel
@@ -127,11 +149,11 @@ def _estimate(matches: LocalMatches, model: str, step: Step, pixel: float) -> Es
         name = MODELS[min(MODELS.index(model), limit)]
         found = estimate(*matches[:3], model=name, threshold=threshold)
         return found if found is not None and _supported(found, name) else None
-    found = estimate(*matches[:3], model="auto", threshold=threshold)
-    for name in (step.model, "similarity"):
-        if found is not None and MODELS.index(found.model) <= limit and _supported(found, found.model):
-            return found
-        found = estimate(*matches[:3], model=name, threshold=threshold)
+    # Whether a translation is enough matters in the end only.
+    models = MODELS[: limit + 1] if step.model == STEPS[-1].model else MODELS[1 : limit + 1]
+    found = estimate(*matches[:3], model="auto", threshold=threshold, models=models)
+    if found is None or not _supported(found, found.model):
+        found = estimate(*matches[:3], model="similarity", threshold=threshold)
     return found if found is not None and _supported(found, found.model) else None
 
 

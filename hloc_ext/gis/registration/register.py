@@ -5,7 +5,7 @@ Pixels: the centre of the top-left one is (0, 0), x right, y down.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,18 +17,18 @@ from .estimation import MODELS, Estimate
 from .evidence import Evidence, collect
 from .gradient_fields import Picture
 from .local_search import Level
-from .matching import Hypothesis, Method, get_method
+from .matching import Hypothesis, Method, get_method, stages
 from .prior import UNKNOWN, Prior, similarity_of
 from .refinement import Refined, refine
 
 Matrix = npt.NDArray[np.float64]
 
 #: So many hypotheses are refined.
-TRIED = 4
+TRIED = 3
 #: Those of which the correlation at this size is below this share of the best one's are not.
 SIZE, LEAST_SHARE = 256, 0.6
 #: A hypothesis that is found as probable as this ends the trials.
-CERTAIN = 0.98
+CERTAIN = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ def register(
         prior: what is known of the transform.
         model: of :data:`~hloc_ext.gis.registration.estimation.MODELS`, or ``"auto"``.
         method: of :data:`~hloc_ext.gis.registration.matching.METHODS`, or one of its kind; its hypotheses are
-            those refined.
+            those refined. The later stages of one that has stages are asked where no result is certain.
         refined: False: take the transform as the method gives it, to compare methods.
 
     Returns:
@@ -90,19 +90,34 @@ def register(
         if not picture.exists.any():
             raise InputError(f"The {name} has no pixels with data.")
     proposer = get_method(method) if isinstance(method, str) else method
-    proposed = proposer.register(image, map_, prior)
-    if not proposed:
+    proposed: list[Hypothesis] = []
+    results: list[Registration] = []
+    for stage in stages(proposer):
+        found = stage.register(image, map_, prior)
+        proposed += found
+        if found:
+            results += _tried(image, map_, prior, model, found, refined)
+        if any(result.evidence.probability >= CERTAIN for result in results):
+            break
+    if not results:
         return _nothing(image, map_, prior, proposer.name)
-    chosen = select(proposed, image, map_) if refined else proposed[:1]
-    results = []
-    for hypothesis in chosen:
+    best = max(results, key=lambda result: (result.evidence.probability, result.evidence.correlation))
+    return replace(best, hypotheses=tuple(proposed))
+
+
+def _tried(
+    image: Picture, map_: Picture, prior: Prior, model: str, proposed: list[Hypothesis], refined: bool
+) -> list[Registration]:
+    """The hypotheses that are worth it, refined and judged, until one is certain."""
+    results: list[Registration] = []
+    for hypothesis in select(proposed, image, map_) if refined else proposed[:1]:
         found = refine(image, map_, hypothesis.matrix, model) if refined else _as_given(hypothesis)
         if not prior.allows(found.matrix, image.shape, map_.shape):
             found = _as_given(hypothesis)
-        results.append(_registration(image, map_, found, hypothesis, tuple(proposed)))
+        results.append(_registration(image, map_, found, hypothesis))
         if results[-1].evidence.probability >= CERTAIN:
             break
-    return max(results, key=lambda result: (result.evidence.probability, result.evidence.correlation))
+    return results
 
 
 def select(hypotheses: list[Hypothesis], image: Picture, map_: Picture) -> list[Hypothesis]:
@@ -143,9 +158,7 @@ def _as_given(hypothesis: Hypothesis) -> Refined:
     return Refined(hypothesis.matrix, "similarity", None, None)
 
 
-def _registration(
-    image: Picture, map_: Picture, found: Refined, hypothesis: Hypothesis, proposed: tuple[Hypothesis, ...]
-) -> Registration:
+def _registration(image: Picture, map_: Picture, found: Refined, hypothesis: Hypothesis) -> Registration:
     estimate: Estimate | None = found.estimate
     inliers: Any = estimate.inliers if estimate is not None else None
     evidence = collect(image, map_, found.matrix, found.matches, inliers)
@@ -158,7 +171,6 @@ def _registration(
         covariance=estimate.covariance if estimate is not None else None,
         held_out=estimate.held_out if estimate is not None else {},
         method=hypothesis.method,
-        hypotheses=proposed,
     )
 
 
