@@ -7,9 +7,10 @@ or calibrated on; that of ``--data`` holds the folder ``gis`` of the benchmark d
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,7 @@ from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.formats.atomic import make_dir, write_text
 
 from . import comparison, cost, large, real
-from .problems import KINDS, City, mask_problems
+from .problems import KINDS, City, exchanged, mask_problems
 
 PARTS = ("city", "masks", "real", "negatives", "cost", "large")
 #: Sources of photos with masks.
@@ -58,11 +59,8 @@ def run(args: argparse.Namespace) -> list[Table]:
         with tempfile.TemporaryDirectory(dir=args.output) as folder:
             done(real.evaluate(data, args.trials, args.seed, Path(folder), report))
     if "negatives" in args.parts and city is not None and data is not None:
-        each = -(-args.negatives // (len(KINDS) + len(MASKS)))
-        wrong = {kind: city.problems(kind, each, args.seed, mirrored=True) for kind in KINDS}
-        for source in MASKS:
-            wrong[f"{source}, other photo"] = mask_problems(data, source, each, args.seed, of_others=True)
-        done(comparison.count_false_accepts(wrong, report))
+        other = City(args.other_city) if args.other_city else None
+        done(comparison.count_false_accepts(_negatives(city, other, data, args), report))
     if "cost" in args.parts and city is not None:
         makers = city.problems("image ↔ layers", min(args.pairs, 4), args.seed)
         done(cost.evaluate(args.methods, makers, args.weights))
@@ -70,6 +68,31 @@ def run(args: argparse.Namespace) -> list[Table]:
         with tempfile.TemporaryDirectory(dir=args.output) as folder:
             done(large.evaluate(Path(folder), args.side, args.polygons, args.seed))
     return tables
+
+
+def _negatives(
+    city: City, other: City | None, data: Path, args: argparse.Namespace
+) -> dict[str, comparison.Makers]:
+    """Problems without a right answer."""
+    kinds = [(f"{kind}, mirrored", functools.partial(city.problems, kind, mirrored=True)) for kind in KINDS]
+    layers = KINDS[2]
+    for source in MASKS:
+        masks = functools.partial(mask_problems, data, source)
+        kinds.append((f"{source}, other photo's mask", functools.partial(masks, of_others=True)))
+        foreign = functools.partial(_exchanged, masks, functools.partial(city.problems, layers))
+        kinds.append((f"{source} ↔ layers of the city", foreign))
+    if other is not None:
+        for kind in KINDS[::2]:
+            makers = [functools.partial(c.problems, kind) for c in (city, other)]
+            kinds.append((f"{kind} of another city", functools.partial(_exchanged, *makers)))
+    each = -(-args.negatives // len(kinds))
+    return {name: make(count=each, seed=args.seed) for name, make in kinds}
+
+
+def _exchanged(
+    first: Callable[..., comparison.Makers], second: Callable[..., comparison.Makers], **options: int
+) -> comparison.Makers:
+    return exchanged(first(**options), second(**options))
 
 
 def _required(path: Path | None, option: str) -> Path:
@@ -93,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gis", description=__doc__)
     add = parser.add_argument
     add("--city", type=Path, help="set of python -m hloc_ext.city --kind gis (city, negatives, cost)")
+    add("--other_city", type=Path, help="another one, of which the maps are no right answers (negatives)")
     add("--data", type=Path, help="benchmark data with the folder gis (masks, real, negatives)")
     add("--output", type=Path, default=Path("outputs/gis"), help="folder of the tables")
     add("--parts", nargs="+", choices=PARTS, default=list(PARTS))

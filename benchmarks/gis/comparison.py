@@ -24,15 +24,13 @@ from hloc_ext.gis.registration.matching import Method, get_method
 from hloc_ext.gis.registration.prior import Prior
 from hloc_ext.gis.registration.register import Registration, register
 
-from .problems import PRIOR, Problem
+from .problems import PRIOR, Makers, Problem
 
 #: Ours: hypotheses of the gradient search and KD-Mamba, refined, with evidence.
 OURS = "hloc_ext"
 METHODS = ("sift", "orb", "akaze", "gradient-exhaustive", "gradient", "kd-mamba", OURS)
 #: What the figures are compared with: the best of the first and the second one.
 FEATURES, SEARCH = ("sift", "orb", "akaze"), "gradient-exhaustive"
-
-Makers = Sequence[Callable[[], Problem]]
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,8 @@ def count_false_accepts(sets: Mapping[str, Makers], report: Callable[[dict[str, 
     """How many maps without a right answer are accepted by ours, with 95 % bounds."""
     table = Table(
         "False accepts",
-        ["maps of the same region as their mirror images, and photos beside masks of other photos",
+        ["maps of the same region as their mirror images, maps and layers of another city, layers of the city"
+         " beside photos, and masks of other photos",
          "upper bound: 95 %, one-sided (Clopper and Pearson, 1934)"],
         ["pairs of", "pairs", "accepted", "accepted %", "at most %", "largest probability"],
     )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +88,10 @@ class Problem:
             ),
             np.uint8,
         )
+
+
+#: Problems, made when they are called.
+Makers = Sequence[Callable[[], Problem]]
 
 
 class City:
@@ -169,8 +173,9 @@ class City:
         number = KINDS.index(kind)
 
         def maker(index: int) -> Callable[[], Problem]:
-            rng = np.random.default_rng([seed, _CITY, number, index, int(mirrored)])
-            return lambda: self.problem(kind, scenes[index % len(scenes)], rng, mirrored)
+            key = [seed, _CITY, number, index, int(mirrored)]
+            scene = scenes[index % len(scenes)]
+            return lambda: self.problem(kind, scene, np.random.default_rng(key), mirrored)
 
         return [maker(index) for index in range(count)]
 
@@ -247,6 +252,19 @@ def mask_problems(
         )
 
     return [functools.partial(make, index) for index in range(count)]
+
+
+def exchanged(first: Makers, second: Makers) -> Makers:
+    """Problems of the images of the first with the maps of the second, which have no right answer."""
+
+    def maker(one: Callable[[], Problem], other: Callable[[], Problem]) -> Callable[[], Problem]:
+        def make() -> Problem:
+            problem, foreign = one(), other()
+            return replace(problem, map=foreign.map, map_classes=foreign.map_classes)
+
+        return make
+
+    return [maker(one, other) for one, other in zip(first, second, strict=True)]
 
 
 def _corner(matrix: Matrix) -> Matrix:

@@ -15,13 +15,23 @@ if not all(importlib.util.find_spec(name) for name in ("rasterio", "pyogrio", "g
 import cv2
 import numpy as np
 
-from benchmarks.gis import comparison, large, real
+from benchmarks.gis import calibrate, comparison, large, real
 from benchmarks.gis.__main__ import build_parser, run
-from benchmarks.gis.problems import KINDS, MAX_SCALE, PRIOR, SIDE, City, Problem, mask_problems
+from benchmarks.gis.problems import (
+    KINDS,
+    MAX_SCALE,
+    PRIOR,
+    SIDE,
+    City,
+    Problem,
+    exchanged,
+    mask_problems,
+)
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.evaluation.registration import IGNORED, class_iou
 from hloc_ext.gis.export import corrected_layers
 from hloc_ext.gis.raster import metric_grid, open_raster
+from hloc_ext.gis.registration.evidence import WEIGHTS, Evidence
 from hloc_ext.gis.registration.gradient_fields import class_picture, image_picture
 from hloc_ext.gis.registration.prior import similarity_of
 from hloc_ext.gis.vector import read_layers
@@ -143,6 +153,20 @@ def test_bounds_of_false_accepts() -> None:
     row = comparison._negative_row("all", 200, 0, 0.1)
     assert row["at most %"] == pytest.approx(100 * (1 - 0.05 ** (1 / 200)))
     assert comparison._negative_row("all", 2, 2, 1.0)["at most %"] == 100
+
+
+def test_exchanged_maps_are_those_of_the_others(city: City) -> None:
+    first, second = (city.problems(kind, 2, 7) for kind in ("image ↔ image", "image ↔ layers"))
+    found, image, layers = exchanged(first, second)[1](), first[1](), second[1]()
+    np.testing.assert_array_equal(found.image.pixels, image.image.pixels)
+    np.testing.assert_array_equal(found.map.pixels, layers.map.pixels)
+    np.testing.assert_array_equal(found.map_classes, layers.map_classes)
+
+
+def test_report_of_a_calibration() -> None:
+    good, bad = Evidence(0.5, 40.0, 4.0, 0.9, 80, 30, 1.0), Evidence(0.05, 2.0, 0.5, 0.02, 1, 1, 1.0)
+    text = calibrate.report([good, good, bad, bad, good], [True, True, False, False, False], WEIGHTS)
+    assert text.startswith("accepted: 2 of 2 right ones, 1 of 3 wrong ones")
 
 
 def test_real_layers_are_moved_by_a_known_error(tmp_path: Path) -> None:

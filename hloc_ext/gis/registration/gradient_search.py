@@ -25,6 +25,9 @@ from .prior import UNKNOWN, Prior, Similarity
 #: Least overlap of the two images, as a share of the smaller one.
 LEAST_OVERLAP = 0.4
 BATCH = 12
+#: Steps in heading and scale within which a peak belongs to a better one: as sampled, and once refined, when
+#: neighbours may have gone to different peaks.
+_APART, _REFINED_APART = 1.6, 0.6
 #: Masks and energies are correlated as means of blocks of so many pixels: they vary slowly.
 _BLOCK = 4
 
@@ -43,6 +46,7 @@ class SearchConfig:
         levels: longest sides of the refinements, pixels.
         kept: number of peaks that each of them takes.
         evaluations: correlations of each refinement.
+        reach: size of the first refinement's first simplex in steps of the rotation; 0: a pixel and a half.
     """
 
     size: int = 96
@@ -53,6 +57,7 @@ class SearchConfig:
     levels: tuple[int, ...] = (96, 160, 256)
     kept: tuple[int, ...] = (36, 12, 3)
     evaluations: tuple[int, ...] = (32, 40, 80)
+    reach: float = 0.0
 
 
 DEFAULT = SearchConfig()
@@ -61,10 +66,11 @@ QUICK = SearchConfig(
     size=64,
     smaller=44,
     rotation_step=7.5,
-    scale_step=1.15,
+    scale_step=1.1,
     levels=(96, 160),
-    kept=(24, 5),
-    evaluations=(20, 40),
+    kept=(16, 5),
+    evaluations=(36, 40),
+    reach=1.0,
 )
 #: The search is quick where headings may differ by more than this, degrees.
 WIDE = 45.0
@@ -96,9 +102,10 @@ def search(
         zip(config.levels, config.kept, config.evaluations, strict=True)
     ):
         level = Level(picture0, picture1, size)
-        reach = math.radians(config.rotation_step) * config.size / size if number else None
+        steps = config.size / size if number else config.reach
+        reach = steps * math.radians(config.rotation_step) if steps else None
         refined = [level.refine(peak, evaluations, reach) for peak in found[:count]]
-        found = _distinct(refined, config, count) or found[:1]
+        found = _distinct(refined, config, count, _REFINED_APART) or found[:1]
     return found
 
 
@@ -145,9 +152,11 @@ def _headings(expected: Similarity, prior: Prior, config: SearchConfig) -> npt.N
     return expected.angle + (np.linspace(-reach, reach, 2 * steps + 1) if steps else np.zeros(1))
 
 
-def _distinct(found: Sequence[Similarity], config: SearchConfig, count: int) -> list[Similarity]:
-    """Peaks from the most significant on, without those that are near a better one; at most `count`."""
-    rotation, growth = 1.6 * math.radians(config.rotation_step), 1.6 * math.log(config.scale_step)
+def _distinct(
+    found: Sequence[Similarity], config: SearchConfig, count: int, apart: float = _APART
+) -> list[Similarity]:
+    """At most `count` peaks, the most significant one first, none within `apart` steps of a better one."""
+    rotation, growth = apart * math.radians(config.rotation_step), apart * math.log(config.scale_step)
     angles = np.array([peak.angle for peak in found])
     scales = np.log([peak.scale for peak in found])
     significance = np.array([peak.significance for peak in found])

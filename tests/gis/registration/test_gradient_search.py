@@ -9,7 +9,7 @@ import pytest
 from hloc_ext.errors import InputError
 from hloc_ext.evaluation.homography import corner_error, transform_points
 from hloc_ext.gis.registration.gradient_fields import class_picture, gradient_fields, image_picture
-from hloc_ext.gis.registration.gradient_search import DEFAULT, exhaustive_peaks, search
+from hloc_ext.gis.registration.gradient_search import DEFAULT, QUICK, config_for, exhaustive_peaks, search
 from hloc_ext.gis.registration.local_search import Level
 from hloc_ext.gis.registration.matching import as_homography, match_gradients
 from hloc_ext.gis.registration.prior import Prior, Similarity, similarity_of
@@ -158,3 +158,8 @@ def test_wrong_arguments() -> None:
         image_picture(np.zeros((4, 4), np.uint8), np.ones((5, 4), bool))
     with pytest.raises(InputError, match="max_scale"):
         Prior(max_scale=0.5)
+
+
+def test_wide_searches_are_quick_ones() -> None:
+    assert config_for(Prior()) is QUICK
+    assert config_for(Prior(max_rotation=10.0)) is DEFAULT

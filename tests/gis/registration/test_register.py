@@ -9,19 +9,20 @@ import pytest
 
 from hloc_ext.errors import InputError
 from hloc_ext.evaluation.homography import corner_error
-from hloc_ext.gis.registration import evidence
+from hloc_ext.gis.registration import evidence, refinement
 from hloc_ext.gis.registration.evidence import Evidence, calibrate, collect, probability
 from hloc_ext.gis.registration.gradient_fields import class_picture, image_picture
 from hloc_ext.gis.registration.matching import (
     METHODS,
     GradientMethod,
     Hypothesis,
+    StagedMethod,
     UnavailableMethodError,
     ecc,
     get_method,
 )
 from hloc_ext.gis.registration.prior import Prior
-from hloc_ext.gis.registration.refinement import refine
+from hloc_ext.gis.registration.refinement import HOPELESS, STEPS, refine
 from hloc_ext.gis.registration.register import intersection_over_union, register, select
 from hloc_ext.gis.registration.scene import DisplacementField, PictureSource, Window, register_scene
 
@@ -84,6 +85,49 @@ def test_register_and_refuse(town) -> None:
         image_picture(np.full((100, 100), 9, np.uint8)), chart, method=GradientMethod(config=FAST)
     )
     assert not flat.accepted
+
+
+class Counted:
+    """Proposes one transform, and counts how often it is asked."""
+
+    name = "counted"
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self.matrix, self.calls = matrix, 0
+
+    def register(self, picture0, picture1, prior) -> list[Hypothesis]:
+        self.calls += 1
+        return [Hypothesis(self.matrix, self.name, 1.0)]
+
+
+def test_later_stages_are_asked_only_in_doubt(town) -> None:
+    labels, image = town
+    truth = similarity(4, 1.03, (5, -3))
+    chart = class_picture(*moved(labels, truth))
+    near, far = similarity(0.5, 1, (1, 1)) @ truth, similarity(150, 1, (30, 0))
+    right, unused = Counted(near), Counted(far)
+    found = register(image, chart, method=StagedMethod("two", (right, unused)))
+    assert found.accepted and (right.calls, unused.calls) == (1, 0)
+    assert len(found.hypotheses) == 1
+    wrong, rescue = Counted(far), Counted(near)
+    found = register(image, chart, method=StagedMethod("two", (wrong, rescue)))
+    assert (wrong.calls, rescue.calls) == (1, 1) and len(found.hypotheses) == 2
+    assert found.accepted and corner_error(found.matrix, truth, SIZE) < 1.5
+
+
+def test_refinement_of_a_hopeless_hypothesis_ends_early(town, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, _ = town
+    sizes = []
+    original = refinement.match_patches
+
+    def counted(picture0, picture1, matrix, size, patch, reach):
+        sizes.append(size)
+        return original(picture0, picture1, matrix, size, patch, reach)
+
+    monkeypatch.setattr(refinement, "match_patches", counted)
+    empty = image_picture(np.full((320, 320), 100, np.uint8))
+    found = refine(empty, class_picture(labels), np.eye(3))
+    assert found.estimate is None and len(sizes) == HOPELESS < len(STEPS)
 
 
 def test_wrong_arguments(town) -> None:
