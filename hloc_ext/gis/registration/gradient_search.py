@@ -46,7 +46,6 @@ class SearchConfig:
         levels: longest sides of the refinements, pixels.
         kept: number of peaks that each of them takes.
         evaluations: correlations of each refinement.
-        reach: size of the first refinement's first simplex in steps of the rotation; 0: a pixel and a half.
     """
 
     size: int = 96
@@ -57,7 +56,6 @@ class SearchConfig:
     levels: tuple[int, ...] = (96, 160, 256)
     kept: tuple[int, ...] = (36, 12, 3)
     evaluations: tuple[int, ...] = (32, 40, 80)
-    reach: float = 0.0
 
 
 DEFAULT = SearchConfig()
@@ -66,11 +64,10 @@ QUICK = SearchConfig(
     size=64,
     smaller=44,
     rotation_step=7.5,
-    scale_step=1.1,
+    scale_step=1.15,
     levels=(96, 160),
     kept=(16, 5),
-    evaluations=(36, 40),
-    reach=1.0,
+    evaluations=(24, 40),
 )
 #: The search is quick where headings may differ by more than this, degrees.
 WIDE = 45.0
@@ -102,8 +99,7 @@ def search(
         zip(config.levels, config.kept, config.evaluations, strict=True)
     ):
         level = Level(picture0, picture1, size)
-        steps = config.size / size if number else config.reach
-        reach = steps * math.radians(config.rotation_step) if steps else None
+        reach = math.radians(config.rotation_step) * config.size / size if number else None
         refined = [level.refine(peak, evaluations, reach) for peak in found[:count]]
         found = _distinct(refined, config, count, _REFINED_APART) or found[:1]
     return found

@@ -22,7 +22,7 @@ from ...evaluation.homography import transform_points
 from .estimation import estimate
 from .features import Matches, match_akaze, match_orb, match_sift
 from .gradient_fields import Picture, image_picture
-from .gradient_search import EXHAUSTIVE, SearchConfig, config_for, search
+from .gradient_search import DEFAULT, EXHAUSTIVE, SearchConfig, config_for, search
 from .local_matching import resizing
 from .prior import Prior, Similarity
 
@@ -105,6 +105,19 @@ class GradientMethod:
 
 
 @dataclass(frozen=True)
+class ThoroughSearch:
+    """The gradient search with finer steps than where all headings are searched quickly; else nothing new."""
+
+    name: str = "gradient"
+
+    def register(self, picture0: Picture, picture1: Picture, prior: Prior) -> list[Hypothesis]:
+        """The most significant peaks; none where :class:`GradientMethod` has taken these steps already."""
+        if config_for(prior) is DEFAULT:
+            return []
+        return GradientMethod(self.name, DEFAULT).register(picture0, picture1, prior)
+
+
+@dataclass(frozen=True)
 class KDMambaMethod:
     """KD-Mamba over headings and scales; less of them where the prior is narrow."""
 
@@ -177,7 +190,7 @@ class StagedMethod:
     """
 
     name: str = "kd-mamba+gradient"
-    stages: tuple[Method, ...] = (GradientMethod(), KDMambaMethod())
+    stages: tuple[Method, ...] = (GradientMethod(), ThoroughSearch(), KDMambaMethod())
 
     def register(self, picture0: Picture, picture1: Picture, prior: Prior) -> list[Hypothesis]:
         """Hypotheses of all of them."""

@@ -9,14 +9,16 @@ import pytest
 
 from hloc_ext.errors import InputError
 from hloc_ext.evaluation.homography import corner_error
-from hloc_ext.gis.registration import evidence, refinement
+from hloc_ext.gis.registration import evidence, matching, refinement
 from hloc_ext.gis.registration.evidence import Evidence, calibrate, collect, probability
 from hloc_ext.gis.registration.gradient_fields import class_picture, image_picture
+from hloc_ext.gis.registration.gradient_search import DEFAULT, QUICK
 from hloc_ext.gis.registration.matching import (
     METHODS,
     GradientMethod,
     Hypothesis,
     StagedMethod,
+    ThoroughSearch,
     UnavailableMethodError,
     ecc,
     get_method,
@@ -113,6 +115,21 @@ def test_later_stages_are_asked_only_in_doubt(town) -> None:
     found = register(image, chart, method=StagedMethod("two", (wrong, rescue)))
     assert (wrong.calls, rescue.calls) == (1, 1) and len(found.hypotheses) == 2
     assert found.accepted and corner_error(found.matrix, truth, SIZE) < 1.5
+
+
+def test_the_thorough_search_adds_nothing_to_narrow_ones(town, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, image = town
+    taken = []
+
+    def search(picture0, picture1, prior, config):
+        taken.append(config)
+        return []
+
+    monkeypatch.setattr(matching, "search", search)
+    for prior in (Prior(), Prior(max_rotation=10.0)):
+        for method in (GradientMethod(), ThoroughSearch()):
+            method.register(image, image, prior)
+    assert taken == [QUICK, DEFAULT, DEFAULT]
 
 
 def test_refinement_of_a_hopeless_hypothesis_ends_early(town, monkeypatch: pytest.MonkeyPatch) -> None:
