@@ -489,7 +489,7 @@ def test_photos_without_a_pose_stay_out(room_files, tmp_path, pipeline):
 @pytest.fixture
 def run(room_files, tmp_path):
     outputs = room_files.seed(tmp_path / "outputs", "global*.h5")
-    return Run.start(outputs, "sift", "NN-ratio", "vlad-rootsift")
+    return Run.start(outputs, "sift", "NN-ratio", DEFAULT_RETRIEVAL)
 
 
 def unordered(pairs):
