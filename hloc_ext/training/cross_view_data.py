@@ -123,11 +123,22 @@ class CrossViewData:
     def draw_batches(
         self, batch_size: int, epochs: Sequence[int], seed: int, neighbours: Indices | None
     ) -> Indices:
-        """Pairs that are learnt together, (M, B), of some epochs, one after the other."""
+        """Pairs that are learnt together, (M, B), of some epochs, one after the other.
+
+        Raises:
+            InputError: not one batch can be made, because the pairs are too near to each other.
+        """
         sampler = NeighbourBatches(
             self.training_pairs, batch_size, neighbours, self.config.select or None, seed
         )
-        return np.concatenate([sampler.epoch(epoch) for epoch in epochs])
+        drawn = np.concatenate([sampler.epoch(epoch) for epoch in epochs])
+        if not len(drawn):
+            raise InputError(
+                f"No batch of {batch_size} can be made of {len(self.training_pairs)} pairs: tiles that show a"
+                " panorama of the batch must not be its negatives, too. Use a larger data set, or a smaller"
+                " trainer.batch_size."
+            )
+        return drawn
 
     def near(self) -> Indices | None:
         """Tiles on the ground near that of each panorama, (N, K); None if batches start at random."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -93,6 +95,16 @@ def test_batches_of_epochs_hold_each_pair_once(root):
     assert batches.shape == (2 * (count // 3), 3)
     for epoch in np.split(batches, 2):
         assert len(np.unique(epoch)) == epoch.size
+
+
+def test_pairs_of_which_no_batch_can_be_made(root):
+    data = CrossViewData(small_data(root), SIZES)
+    pairs = data.training_pairs
+    tiles = np.unique(pairs.positives)
+    seen = np.stack([np.setdiff1d(tiles, [own]) for own in pairs.positives])  # all tiles show all panoramas
+    data.training_pairs = dataclasses.replace(pairs, semi_positives=seen)
+    with pytest.raises(InputError, match=r"No batch of 3 .*trainer\.batch_size"):
+        data.draw_batches(3, [0, 1], 0, None)
 
 
 def test_recall_is_that_of_the_validation_pairs(root):
