@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.extractors.cross_view_weights import (
     SHARED,
+    SSA,
     STUDENTS,
     load_cross_view,
     load_sample4geo,
@@ -127,3 +128,19 @@ def test_checkpoints_run_no_code(tmp_path):
     torch.save({"model.x": Surprise()}, tmp_path / "evil.pth")
     with pytest.raises(CorruptFileError, match=r"evil\.pth"):
         load_sample4geo(tmp_path / "evil.pth")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "kind"), [("cross_view_teacher", SHARED), ("distill4geo", STUDENTS), ("ssa", SSA)]
+)
+def test_weights_of_the_package(name, kind):
+    """They know a made-up city only, and say so; they tell pictures apart."""
+    network, info = load_cross_view(name)
+    assert info.kind == kind and any(seen.startswith("city1-") for seen in info.provenance)
+    for view, size in info.sizes.items():
+        images = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
+        described = network(images, view)
+        torch.testing.assert_close(described.norm(dim=1), torch.ones(2))
+        assert float(described[0] @ described[1]) < 0.9999
+    assert ("pose_temperature" in info.about) is (kind == SSA)
