@@ -74,7 +74,9 @@ def _negatives(
     city: City, other: City | None, data: Path, args: argparse.Namespace
 ) -> dict[str, comparison.Makers]:
     """Problems without a right answer."""
-    kinds = [(f"{kind}, mirrored", functools.partial(city.problems, kind, mirrored=True)) for kind in KINDS]
+    kinds: list[tuple[str, Callable[..., comparison.Makers]]] = [
+        (f"{kind}, mirrored", functools.partial(city.problems, kind, mirrored=True)) for kind in KINDS
+    ]
     layers = KINDS[2]
     for source in MASKS:
         masks = functools.partial(mask_problems, data, source)
