@@ -82,7 +82,15 @@ class CrossViT(nn.Module):
         return oriented_edges(image) if self.config.sees == "edges" else image
 
     def image_tokens(self, image: Tensor, branch: int) -> Tensor:
-        """CLS and patches of what :meth:`see` makes of B×3×H×W images in branch 0 (S) or 1 (L), B×(1+n²)×C, positions added."""
+        """CLS and patches of an image, positions added.
+
+        Args:
+            image: B×3×H×W, from :meth:`see`.
+            branch: 0 (S) or 1 (L).
+
+        Returns:
+            B×(1+n²)×C.
+        """
         size = image.shape[-1]
         if image.shape[-2] != size or size % SIZE_STEP:
             raise InputError(
