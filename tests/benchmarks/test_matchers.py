@@ -224,8 +224,8 @@ def test_times_are_taken_in_turn(tmp_path: Path) -> None:
     (tmp_path / "south_building").mkdir()
     for i in range(3):
         cv2.imwrite(str(tmp_path / "south_building" / f"{i}.png"), make_texture(60, 80, i))
-    images = read_images(tmp_path, (40, 30), 6)
-    assert [image.shape for image in images] == [(30, 40)] * 6
+    images = read_images(tmp_path, (40, 30), 8)
+    assert [image.shape for image in images] == [(30, 40)] * 8
     seen: list[tuple[str, int]] = []
 
     def method(name: str) -> Method:
@@ -236,7 +236,7 @@ def test_times_are_taken_in_turn(tmp_path: Path) -> None:
         return Method(name, match)
 
     seconds = run_time([method("a"), method("b")], images)
-    assert seen == [("a", 0), ("b", 0), ("a", 2), ("b", 2), ("a", 4), ("b", 4)]
+    assert seen == [("a", 0), ("a", 2), ("b", 0), ("b", 2), ("a", 4), ("a", 6), ("b", 4), ("b", 6)]
     assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
 
 
