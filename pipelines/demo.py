@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pycolmap
 import torch
 
-from hloc_ext.confs import DEFAULT_RETRIEVAL
+from hloc_ext.confs import DEFAULT_RETRIEVAL, SPARSE_FEATURES
 from hloc_ext.evaluation.poses import Evaluation, evaluate, format_table
 from hloc_ext.formats.colmap import projection_centers
 from hloc_ext.formats.images import read_image
@@ -81,7 +81,7 @@ class Method:
     @property
     def feature_conf(self) -> dict[str, Any]:
         """Configuration of the local features."""
-        conf = get_conf("extractors", self.features or METHODS[0].features)
+        conf = get_conf("extractors", self.features or SPARSE_FEATURES)
         if self.max_keypoints is not None:
             conf["output"] += f"-{self.max_keypoints}"
             conf["model"]["max_keypoints"] = self.max_keypoints

@@ -16,6 +16,7 @@ from hloc_ext.formats.colmap import read_model, registered_poses
 from hloc_ext.formats.results import read_log
 from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 from pipelines import demo, demo_pictures
+from pipelines.common import Run
 from tests.aachen_dataset import synthetic_scene, write_aachen
 from tests.pipelines.conftest import Page
 
@@ -89,6 +90,14 @@ def test_demo(without_city, tmp_path, pipeline):
 def test_quick(without_city, tmp_path, pipeline):
     outcome = pipeline(demo.main, "--outputs", tmp_path / "demo", "--quick")
     assert outcome.code == 0 and "side by side" not in Page(tmp_path / "demo" / "report.html").text
+
+
+def test_every_method_of_the_demo_can_be_configured(tmp_path):
+    for method in demo.METHODS:
+        run = Run.start(tmp_path, method.feature_conf, method.matcher_conf, method.retrieval)
+        assert run.is_dense == (not method.features)
+    first = demo.METHODS[0]
+    assert first.label == "kd-mamba (640 pixels)" and first.matcher_conf["output"].endswith("-640")
 
 
 def test_methods_that_are_left_out(monkeypatch, tmp_path):
