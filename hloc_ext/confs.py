@@ -13,7 +13,7 @@ from typing import Any
 Confs = dict[str, dict[str, Any]]
 
 #: Global descriptor that the pipelines retrieve with, unless `--retrieval` says otherwise.
-DEFAULT_RETRIEVAL = "crossvit-student"
+DEFAULT_RETRIEVAL = "vlad-rootsift"
 #: Matcher of the pipelines; with `--features` alone it is that of sparse features.
 DEFAULT_MATCHER, SPARSE_MATCHER, SPARSE_FEATURES = "kd-mamba", "NN-ratio", "sift"
 

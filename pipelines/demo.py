@@ -114,6 +114,7 @@ METHODS = (
     Method("sift", "NN-ratio"),
     Method("sift", "NN-mutual"),
     Method("sift", "NN-ratio", "vlad-rootsift-fit"),
+    Method("sift", "NN-ratio", "crossvit-student"),
     # Matching all of its keypoints takes minutes.
     Method("sift-colmap", "NN-ratio", max_keypoints=2000),
     Method("disk", "NN-mutual", weights=("disk-depth",), needs_gpu=True),
