@@ -56,7 +56,6 @@ class Method:
     Attributes:
         features, matcher, retrieval: names of configurations; a semi-dense matcher needs no features.
         weights: files of public weights that they need, keys of :data:`hloc_ext.pretrained.WEIGHTS`.
-        max_keypoints: of each image; None: as many as the configuration of the features says.
         max_size: longest side of the images that a semi-dense matcher sees, pixels; None: as its
             configuration says.
         needs_gpu: takes many minutes on a CPU.
@@ -66,7 +65,6 @@ class Method:
     matcher: str
     retrieval: str = DEFAULT_RETRIEVAL
     weights: tuple[str, ...] = ()
-    max_keypoints: int | None = None
     max_size: int | None = None
     needs_gpu: bool = False
 
@@ -75,17 +73,12 @@ class Method:
         """For tables and messages."""
         if not self.features:
             return self.matcher + (f" ({self.max_size} pixels)" if self.max_size else "")
-        limit = f" ({self.max_keypoints} keypoints)" if self.max_keypoints else ""
-        return f"{self.features}{limit} + {self.matcher}"
+        return f"{self.features} + {self.matcher}"
 
     @property
     def feature_conf(self) -> dict[str, Any]:
         """Configuration of the local features."""
-        conf = get_conf("extractors", self.features or SPARSE_FEATURES)
-        if self.max_keypoints is not None:
-            conf["output"] += f"-{self.max_keypoints}"
-            conf["model"]["max_keypoints"] = self.max_keypoints
-        return conf
+        return get_conf("extractors", self.features or SPARSE_FEATURES)
 
     @property
     def matcher_conf(self) -> dict[str, Any]:
@@ -115,8 +108,6 @@ METHODS = (
     Method("sift", "NN-mutual"),
     Method("sift", "NN-ratio", "vlad-rootsift-fit"),
     Method("sift", "NN-ratio", "crossvit-student"),
-    # Matching all of its keypoints takes minutes.
-    Method("sift-colmap", "NN-ratio", max_keypoints=2000),
     Method("disk", "NN-mutual", weights=("disk-depth",), needs_gpu=True),
     Method("disk", "disk+lightglue", weights=("disk-depth", "lightglue-disk"), needs_gpu=True),
     Method("aliked-n16", "aliked+lightglue", weights=("aliked-n16", "lightglue-aliked"), needs_gpu=True),
