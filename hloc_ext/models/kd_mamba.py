@@ -284,7 +284,7 @@ class FineHead(nn.Module):
         x = half(features.half) + upsample(x, features.half.shape[2:])
         x = self.project(self.smooth(masked(x, features.mask)))
         # As F.normalize, whose norm over channels is slow on a CPU.
-        return x * x.square().sum(1, keepdim=True).clamp_min(1e-24).rsqrt()
+        return x / x.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
 def upsample(x: Tensor, size: tuple[int, ...]) -> Tensor:
