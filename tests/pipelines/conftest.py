@@ -72,10 +72,14 @@ class RoomFiles:
     outputs: Path
 
     @property
+    def inputs(self) -> list[object]:
+        """Arguments of a run from scratch without the output folder; SIFT, which is quick."""
+        return ["--images", self.room.images, "--queries", self.query_list, "--features", "sift"]
+
+    @property
     def arguments(self) -> list[object]:
-        """Arguments of the run without the output folder; SIFT, which is quick."""
-        inputs = ["--images", self.room.images, "--queries", self.query_list, "--features", "sift"]
-        return [*inputs, "--reference_model", self.model, "--ground_truth", self.model]
+        """Arguments of the run without the output folder."""
+        return [*self.inputs, "--reference_model", self.model, "--ground_truth", self.model]
 
     def seed(self, outputs: Path, pattern: str = "*.h5") -> Path:
         """Give another run the features and matches of this one, which takes most of the time."""

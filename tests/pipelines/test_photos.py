@@ -129,16 +129,7 @@ def test_changed_options_repeat_what_they_concern(room_files, tmp_path, pipeline
 
 def test_from_scratch(room_files, tmp_path, pipeline):
     outputs, room = room_files.seed(tmp_path / "outputs"), room_files.room
-    arguments = [
-        "--images",
-        room.images,
-        "--features",
-        "sift",
-        "--queries",
-        room_files.query_list,
-        "--outputs",
-        outputs,
-    ]
+    arguments = [*room_files.inputs, "--outputs", outputs]
     outcome = pipeline(photos.main, *arguments, "--ground_truth", room_files.model)
     assert outcome.code == 0
     model = read_model(outputs / SFM)
@@ -465,16 +456,7 @@ def test_wrong_options(room_files, tmp_path, pipeline, capsys):
 def test_photos_without_a_pose_stay_out(room_files, tmp_path, pipeline):
     room, outputs = room_files.room, room_files.seed(tmp_path / "outputs")
     write_model(subset(room.model, [*room.map_names[1:], *room.query_names[1:]]), tmp_path / "fewer")
-    arguments = [
-        "--images",
-        room.images,
-        "--features",
-        "sift",
-        "--queries",
-        room_files.query_list,
-        "--outputs",
-        outputs,
-    ]
+    arguments = [*room_files.inputs, "--outputs", outputs]
     arguments += ["--reference_model", tmp_path / "fewer", "--ground_truth", tmp_path / "fewer"]
     outcome = pipeline(photos.main, *arguments)
     assert outcome.code == 0 and "1 photos have no pose in" in outcome.err
@@ -531,16 +513,7 @@ def test_many_photos_with_poses_are_paired_by_them(room_files, run, monkeypatch)
 def test_many_photos_from_scratch(room_files, tmp_path, pipeline, monkeypatch):
     monkeypatch.setattr(photos, "EXHAUSTIVE_LIMIT", 10)
     outputs, room = room_files.seed(tmp_path / "outputs"), room_files.room
-    arguments = [
-        "--images",
-        room.images,
-        "--features",
-        "sift",
-        "--queries",
-        room_files.query_list,
-        "--outputs",
-        outputs,
-    ]
+    arguments = [*room_files.inputs, "--outputs", outputs]
     outcome = pipeline(photos.main, *arguments, "--num_covis", 2, "--ground_truth", room_files.model)
     assert outcome.code == 0 and "Map: 10 of 10 photos" in outcome.out
     assert align_to(read_model(outputs / SFM), room.model).rms < 0.01

@@ -63,15 +63,7 @@ def test_killed_at_any_time(room_files, tmp_path, pipeline, seed):
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.0, 1.5])
 def test_killed_during_structure_from_motion(room_files, tmp_path, pipeline, delay):
     output = tmp_path / "output.txt"
-    inputs = [
-        "--images",
-        room_files.room.images,
-        "--features",
-        "sift",
-        "--queries",
-        room_files.query_list,
-        "--outputs",
-    ]
+    inputs = [*room_files.inputs, "--outputs"]
     expected, outputs = (room_files.seed(tmp_path / name) for name in ("expected", "outputs"))
     assert pipeline(photos.main, *inputs, expected).code == 0
     process = start("pipelines.photos", *inputs, outputs, output=output)
