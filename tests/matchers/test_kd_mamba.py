@@ -21,6 +21,8 @@ from tests.kd_mamba_weights import write_random_weights
 from tests.models.networks import texture, tiny_network
 
 Output = dict[str, Tensor]
+# Peaks of random weights tie, and rounding breaks a tie differently on every machine; those of these do not.
+TRAINED = "kd_mamba_small"
 KD_MAMBA_CONFS = {name: c for name, c in confs.dense_matchers.items() if c["model"]["name"] == "kd_mamba"}
 
 
@@ -75,11 +77,11 @@ def test_the_image_that_does_not_move_keeps_its_grid(weights):
         torch.testing.assert_close(both[key], (first[key] + second[key]) / 2)
 
 
-def test_pairs_of_a_batch_are_those_matched_alone(weights):
-    image0, image1 = texture(0, 80, 96, batch=2), texture(1, 80, 96, batch=2)
-    image1[1] = image0[1]
+def test_pairs_of_a_batch_are_those_matched_alone():
+    image0 = texture(0, 80, 96, batch=2)
+    image1 = torch.stack([image0[0].flip(-1), image0[1]])
     for rotations in (1, 4):
-        model = matcher(weights, rotations=rotations)
+        model = matcher(TRAINED, rotations=rotations)
         together = model({"image0": image0, "image1": image1})
         alone = [model({"image0": image0[i : i + 1], "image1": image1[i : i + 1]}) for i in (0, 1)]
         alone[1]["batch_indexes"] += 1
@@ -169,15 +171,15 @@ def test_other_inputs_are_refused(weights, data, message):
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
 @pytest.mark.parametrize("moves", ["both", "image0"])
-def test_turned_image_matches_as_the_upright_one(weights, quarters, moves):
+def test_turned_image_matches_as_the_upright_one(quarters, moves):
     image = texture(0, 96, 128)
-    upright = match(weights, image, image, moves=moves)
+    upright = match(TRAINED, image, image, moves=moves)
     turned = ImageView(image).turned(90 * quarters)
     if moves == "both":  # image 1 is turned back, and its keypoints forth
-        output = match(weights, image, turned.image, rotations=4, moves=moves)
+        output = match(TRAINED, image, turned.image, rotations=4, moves=moves)
         output["keypoints1"] = turned.restore(output["keypoints1"])
     else:  # image 0 is turned, and the keypoints of image 1 stay on the grid
-        output = match(weights, turned.image, image, rotations=4, moves=moves)
+        output = match(TRAINED, turned.image, image, rotations=4, moves=moves)
         assert (output["keypoints1"] % 8 == 0).all()
         output["keypoints0"] = turned.restore(output["keypoints0"])
     assert_equal_matches(output, upright)
@@ -226,15 +228,16 @@ def test_unknown_values_of_options_are_refused(weights, option):
 # --- features that are used again ---------------------------------------------------------------------
 
 
-def test_image_that_meets_many_is_encoded_once(weights):
-    model = matcher(weights)
+def test_image_that_meets_many_is_encoded_once():
+    model = matcher(TRAINED)
     calls = []
     model.net.encoder.register_forward_hook(lambda *_: calls.append(1))
-    query, others = texture(0, 64, 80), [texture(seed, 64, 80) for seed in (1, 2, 3)]
+    query = texture(0, 64, 80)
+    others = [query**power for power in (0.5, 1, 2)]
     outputs = [model({"image0": query.clone(), "image1": other}) for other in others]
     assert len(calls) == 4
     for other, output in zip(others, outputs, strict=True):
-        assert_equal_matches(output, match(weights, query, other, cache_bytes=0), least=1)
+        assert_equal_matches(output, match(TRAINED, query, other, cache_bytes=0))
 
 
 # --- weights ------------------------------------------------------------------------------------------
