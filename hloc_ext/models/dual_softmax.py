@@ -41,7 +41,7 @@ class Descriptors(NamedTuple):
 class Assignment(NamedTuple):
     """Similarities of all pairs of tokens and what normalises them (for training: memory is not bounded)."""
 
-    similarity: Tensor  # B×N0×N1, float32; -1e4 where a token does not exist
+    similarity: Tensor  # B×N0×N1, float32 at least; -1e4 where a token does not exist
     rows: Tensor  # B×N0, log of the sum of exp over the tokens of image 1
     columns: Tensor  # B×N1, the same over those of image 0
     log_matchability0: Tensor  # B×N0
@@ -54,10 +54,15 @@ class Assignment(NamedTuple):
         return 2 * self.similarity[batch, index0, index1] - normalizer + matchable
 
 
+def precise(x: Tensor) -> Tensor:
+    """`x` in float32 at least: what rounding to half precision would spoil is computed in it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def assign(first: Descriptors, second: Descriptors, scale: Tensor) -> Assignment:
-    """The dual softmax of all pairs of tokens, in float32 also under autocast."""
+    """The dual softmax of all pairs of tokens, in float32 at least, also under autocast."""
     with torch.autocast(first.vectors.device.type, enabled=False):
-        similarity = (scale * first.vectors.float()) @ second.vectors.float().transpose(1, 2)
+        similarity = (scale * precise(first.vectors)) @ precise(second.vectors).transpose(1, 2)
     missing0, missing1 = (d.log_matchability.isneginf() for d in (first, second))
     if missing0.any() or missing1.any():
         similarity = similarity.masked_fill(missing0.unsqueeze(2) | missing1.unsqueeze(1), -1e4)
@@ -109,7 +114,7 @@ def _mutual_matches_of_pair(
     keep0, keep1 = (d.log_matchability.isneginf().logical_not().nonzero()[:, 0] for d in (first, second))
     if not len(keep0) or not len(keep1):
         return keep0[:0], keep1[:0], first.log_matchability[:0]
-    a, b = (d.vectors[keep].float() for d, keep in ((first, keep0), (second, keep1)))
+    a, b = (precise(d.vectors[keep]) for d, keep in ((first, keep0), (second, keep1)))
     m0, m1 = first.log_matchability[keep0], second.log_matchability[keep1]
     rows = max(1, block_elements // len(b))
     blocks = [slice(start, start + rows) for start in range(0, len(a), rows)]

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .dual_softmax import Descriptors, Matches, mutual_matches
+from .dual_softmax import Descriptors, Matches, mutual_matches, precise
 from .ssd import ssd_two_way
 
 STRIDE = 8
@@ -166,8 +166,9 @@ def orientation(image: Tensor, mask: Tensor | None) -> Tensor:
     kernels = torch.stack([torch.outer(smooth, derive), torch.outer(derive, smooth)])
     gradient = F.conv2d(image, kernels.unsqueeze(1), padding=2)
     exists = torch.ones_like(image) if mask is None else mask.to(image.dtype)
-    inner = (F.avg_pool2d(exists, 5, 1, 2) > 0.999).float()
-    x, y = (gradient.float() * inner).unbind(1)
+    gradient = precise(gradient)
+    inner = (F.avg_pool2d(exists, 5, 1, 2) > 0.999).to(gradient.dtype)
+    x, y = (gradient * inner).unbind(1)
     inner = inner.squeeze(1)
     length = (x.square() + y.square() + 1e-8).sqrt()
     mean = (length * inner).sum((1, 2), keepdim=True) / inner.sum((1, 2), keepdim=True).clamp_min(1)
@@ -211,7 +212,7 @@ class JointScan(nn.Module):
         gate, inner, dt = self.project(self.norm(x)).split([dim, dim + 4 * state, self.heads], -1)
         inner = self.local(masked(inner, mask).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         inner, B, C = F.silu(inner).split([dim, 2 * state, 2 * state], -1)
-        dt = masked(F.softplus(dt.float() + self.step_bias), mask)
+        dt = masked(F.softplus(precise(dt) + self.step_bias), mask)
         # Heads: (self, cross) × (rows, columns) × (forwards, backwards).
         x_heads, steps = inner.unflatten(-1, (2, 2, 2, -1)), dt.unflatten(-1, (2, 2, 2))
         rates = -self.log_rate.exp().unflatten(0, (2, 2, 2))
@@ -363,9 +364,9 @@ class KDMamba(nn.Module):
     def _heads(self, features: ImageFeatures, tokens: Tensor, exists: Tensor) -> PairFeatures:
         fine = self.fine(features, tokens.permute(0, 3, 1, 2))
         grid, tokens = (tokens.shape[1], tokens.shape[2]), tokens.flatten(1, 2)
-        log_matchability = F.logsigmoid(self.matchability(tokens).squeeze(-1).float())
+        log_matchability = F.logsigmoid(precise(self.matchability(tokens).squeeze(-1)))
         log_matchability = log_matchability.masked_fill(~exists.flatten(1), float("-inf"))
-        vectors = F.normalize(self.coarse(tokens).float(), dim=-1)
+        vectors = F.normalize(precise(self.coarse(tokens)), dim=-1)
         return PairFeatures(tokens, Descriptors(vectors, log_matchability), fine, features.mask, grid)
 
     def forward(
@@ -388,7 +389,7 @@ class KDMamba(nn.Module):
                 half of the way each, which averages two estimates and treats the images alike.
 
         Returns:
-            ``keypoints0``, ``keypoints1`` M×2 float32 (pixels), ``scores`` M (probability that a match is
+            ``keypoints0``, ``keypoints1`` M×2 (pixels), ``scores`` M (probability that a match is
             within 3 pixels) and ``batch_indexes`` M (pair).
         """
         matches = mutual_matches(first.coarse, second.coarse, self.scales[0], min_probability)
@@ -427,7 +428,7 @@ class KDMamba(nn.Module):
         near = (positions - positions[peak].unsqueeze(1)).abs().amax(2) <= 1  # M×49
         mass = torch.logsumexp(log_p.masked_fill(~near, float("-inf")), 1)
         weight = torch.exp(log_p - mass.unsqueeze(1)) * near
-        return FINE_STRIDE * (weight @ positions), mass
+        return FINE_STRIDE * (weight @ positions.to(weight.dtype)), mass
 
     def fine_log_probability(
         self, source: PairFeatures, target: PairFeatures, batch: Tensor, index: Tensor, target_index: Tensor
@@ -447,7 +448,7 @@ class KDMamba(nn.Module):
             inside &= target.mask[batch, 0, rows, columns]
         window = target.fine.permute(0, 2, 3, 1)[batch, rows, columns]  # M×49×C
         # Not a matrix product, which autocast would round to bfloat16.
-        similarity = self.scales[1] * (window.float() * vector.float().unsqueeze(1)).sum(2)
+        similarity = self.scales[1] * (precise(window) * precise(vector).unsqueeze(1)).sum(2)
         return similarity.masked_fill(~inside, -1e4).log_softmax(1)
 
 

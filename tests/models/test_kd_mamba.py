@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -39,6 +40,12 @@ def model(request: pytest.FixtureRequest) -> KDMamba:
     return tiny_network(request.param)
 
 
+@pytest.fixture(scope="module")
+def model64(model: KDMamba) -> KDMamba:
+    """The network in float64: two fine peaks of random features can be equal but for rounding to float32."""
+    return copy.deepcopy(model).double()
+
+
 @torch.no_grad()
 def match_all(
     model: KDMamba, image0: Tensor, image1: Tensor, mask0: Tensor | None = None, mask1: Tensor | None = None
@@ -48,14 +55,16 @@ def match_all(
     return model.match(*pair, min_probability=0.0)
 
 
-def assert_equal_matches(actual: Output, expected: Output, least: int = 15, atol: float = 1e-3) -> None:
+def texture64(*args: int, **kwargs: int) -> Tensor:
+    return texture(*args, **kwargs).double()
+
+
+def assert_equal_matches(actual: Output, expected: Output, least: int = 15) -> None:
     assert len(expected["scores"]) >= least
     assert actual["batch_indexes"].tolist() == expected["batch_indexes"].tolist()
-    torch.testing.assert_close(actual["scores"], expected["scores"], rtol=1e-3, atol=1e-6)
-    error = [(actual[key] - expected[key]).abs().amax(1) for key in ("keypoints0", "keypoints1")]
-    # The same cells; of random features, two fine peaks can be equal but for rounding.
-    assert torch.stack(error).max() <= 6
-    assert (torch.stack(error).amax(0) > atol).sum() <= 0.04 * len(error[0])
+    torch.testing.assert_close(actual["scores"], expected["scores"], rtol=1e-6, atol=1e-9)
+    for key in ("keypoints0", "keypoints1"):
+        torch.testing.assert_close(actual[key], expected[key], rtol=0, atol=1e-6)
 
 
 def exchanged(matches: Output) -> Output:
@@ -103,60 +112,63 @@ def test_twice_the_tokens_cost_the_backbone_twice(name):
 @pytest.mark.parametrize(
     ("size0", "size1"), [((64, 80), (64, 80)), ((64, 80), (40, 104)), ((57, 83), (75, 41))]
 )
-def test_exchanged_images_give_exchanged_matches(model, size0, size1):
-    image0, image1 = texture(0, *size0, batch=2), texture(1, *size1, batch=2)
-    forward, backward = match_all(model, image0, image1), match_all(model, image1, image0)
+def test_exchanged_images_give_exchanged_matches(model64, size0, size1):
+    image0, image1 = texture64(0, *size0, batch=2), texture64(1, *size1, batch=2)
+    forward, backward = match_all(model64, image0, image1), match_all(model64, image1, image0)
     assert_equal_matches(exchanged(backward), forward)
-    pair = model.describe(model.encode(image0), model.encode(image1))
+    pair = model64.describe(model64.encode(image0), model64.encode(image1))
     for first, second in (pair, pair[::-1]):
-        forward = model.match(first, second, min_probability=0.0, moves="image1")
-        backward = model.match(second, first, min_probability=0.0, moves="image0")
+        forward = model64.match(first, second, min_probability=0.0, moves="image1")
+        backward = model64.match(second, first, min_probability=0.0, moves="image0")
         assert_equal_matches(exchanged(backward), forward)
 
 
 @pytest.mark.parametrize(("pad0", "pad1"), [((0, 0), (24, 40)), ((7, 3), (0, 0)), ((9, 16), (33, 5))])
-def test_padding_does_not_change_matches(model, pad0, pad1):
-    images = texture(0, 59, 85), texture(1, 64, 72)
+def test_padding_does_not_change_matches(model64, pad0, pad1):
+    images = texture64(0, 59, 85), texture64(1, 64, 72)
     padded, masks = [], []
     for image, (bottom, right) in zip(images, (pad0, pad1), strict=True):
         padded.append(F.pad(image, (0, right, 0, bottom), value=3.0))  # not a grey value of the image
         masks.append(F.pad(torch.ones_like(image, dtype=torch.bool), (0, right, 0, bottom)))
     with torch.no_grad():
-        expected = model.describe(model.encode(images[0]), model.encode(images[1]))
-        actual = model.describe(*(model.encode(p, mask) for p, mask in zip(padded, masks, strict=True)))
+        expected = model64.describe(model64.encode(images[0]), model64.encode(images[1]))
+        actual = model64.describe(*(model64.encode(p, mask) for p, mask in zip(padded, masks, strict=True)))
     for mine, other in zip(expected, actual, strict=True):
         rows, columns = mine.fine.shape[2:]
         torch.testing.assert_close(other.fine[..., :rows, :columns], mine.fine, rtol=0, atol=1e-4)
         tokens = [f.tokens.unflatten(1, f.grid)[:, : mine.grid[0], : mine.grid[1]] for f in (mine, other)]
         torch.testing.assert_close(tokens[1], tokens[0], rtol=0, atol=1e-4)
         assert other.coarse.log_matchability.isfinite().sum() == tokens[0][..., 0].numel()
-    assert_equal_matches(match_all(model, *padded, *masks), match_all(model, *images))
+    assert_equal_matches(match_all(model64, *padded, *masks), match_all(model64, *images))
 
 
-def test_images_of_different_size_in_one_batch(model):
+def test_images_of_different_size_in_one_batch(model64):
     """Padded to one size with masks, each pair gives what it gives alone."""
     sizes0, sizes1 = [(64, 80), (40, 56)], [(48, 48), (61, 79)]
     batches, masks = [], []
     for seed, sizes in enumerate((sizes0, sizes1)):
-        batch, mask = torch.zeros(2, 1, 64, 80), torch.zeros(2, 1, 64, 80, dtype=torch.bool)
+        batch, mask = (
+            torch.zeros(2, 1, 64, 80, dtype=torch.float64),
+            torch.zeros(2, 1, 64, 80, dtype=torch.bool),
+        )
         for i, (height, width) in enumerate(sizes):
-            batch[i, :, :height, :width] = texture(10 * seed + i, height, width)[0]
+            batch[i, :, :height, :width] = texture64(10 * seed + i, height, width)[0]
             mask[i, :, :height, :width] = True
         batches.append(batch)
         masks.append(mask)
-    together = match_all(model, *batches, *masks)
+    together = match_all(model64, *batches, *masks)
     for i in range(2):
-        alone = match_all(model, texture(i, *sizes0[i]), texture(10 + i, *sizes1[i]))
+        alone = match_all(model64, texture64(i, *sizes0[i]), texture64(10 + i, *sizes1[i]))
         mine = together["batch_indexes"] == i
         of_pair = {key: value[mine] for key, value in together.items()}
         of_pair["batch_indexes"] = of_pair["batch_indexes"] - i
         assert_equal_matches(of_pair, alone, least=8)
 
 
-def test_pairs_of_a_batch_are_those_matched_alone(model):
-    image0, image1 = texture(0, 64, 80, batch=3), texture(1, 72, 64, batch=3)
-    together = match_all(model, image0, image1)
-    alone = [match_all(model, image0[i : i + 1], image1[i : i + 1]) for i in range(3)]
+def test_pairs_of_a_batch_are_those_matched_alone(model64):
+    image0, image1 = texture64(0, 64, 80, batch=3), texture64(1, 72, 64, batch=3)
+    together = match_all(model64, image0, image1)
+    alone = [match_all(model64, image0[i : i + 1], image1[i : i + 1]) for i in range(3)]
     expected = {key: torch.cat([output[key] for output in alone]) for key in alone[0]}
     expected["batch_indexes"] = torch.cat([output["batch_indexes"] + i for i, output in enumerate(alone)])
     assert_equal_matches(together, expected)
@@ -168,10 +180,17 @@ def test_forward_is_encode_describe_match(model):
     output = model(image, image)
     encoded = model.encode(image)
     expected = model.match(*model.describe(encoded, encoded))
-    assert_equal_matches(output, expected, least=2)
+    assert len(output["scores"]) >= 2
+    for key in output:
+        assert torch.equal(output[key], expected[key])
     assert output["keypoints0"].dtype == output["keypoints1"].dtype == output["scores"].dtype == torch.float32
-    masks = torch.ones_like(image, dtype=torch.bool)
-    assert_equal_matches(model(image, image, masks, masks), expected, least=2)
+
+
+@torch.no_grad()
+def test_masks_of_ones_change_nothing(model64):
+    image0, image1 = texture64(0, 64, 80, batch=2), texture64(1, 64, 80, batch=2)
+    mask = torch.ones_like(image0, dtype=torch.bool)
+    assert_equal_matches(match_all(model64, image0, image1, mask, mask), match_all(model64, image0, image1))
 
 
 @pytest.mark.parametrize("size0", [(1, 1), (8, 8), (5, 17), (32, 32), (9, 64)])
@@ -292,8 +311,8 @@ def test_orientation_does_not_depend_on_what_is_masked():
 
 
 def test_a_negative_has_the_matches_of_the_image_if_the_encoder_sees_orientation():
-    model = tiny_network("aerial")
-    first, second = texture(1, 64, 80), texture(2, 72, 64)
+    model = tiny_network("aerial").double()
+    first, second = texture64(1, 64, 80), texture64(2, 72, 64)
     assert_equal_matches(match_all(model, first, 1 - second), match_all(model, first, second))
 
 
