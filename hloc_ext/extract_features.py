@@ -12,15 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from .confs import extractors as confs
-from .errors import CorruptFileError, InputError, MissingInputError
+from .errors import CorruptFileError, MissingInputError
 from .formats.h5 import H5Writer, record_key
-from .formats.images import exif_orientation, list_images, prefetch, read_image, resize_image
+from .formats.images import exif_orientation, list_images, open_image, prefetch, read_image, resize_image
 from .formats.lists import read_image_list
 from .host import get_conf, load_model, set_options
 
@@ -56,11 +55,11 @@ class PreparedImage:
         return (self.original_size / size).astype(np.float32)
 
 
-def prepare_image(image: Path | np.ndarray, preprocessing: Mapping[str, Any]) -> PreparedImage:
+def prepare_image(image: Path | str | np.ndarray, preprocessing: Mapping[str, Any]) -> PreparedImage:
     """Read and resize an image as HLOC does.
 
     Args:
-        image: image file, or H×W×3 (RGB) or H×W uint8 array.
+        image: see :func:`~hloc_ext.formats.images.open_image`.
         preprocessing: ``grayscale``, ``resize_max`` (longest side, pixels), ``resize_force`` (also
             enlarge), ``interpolation``.
 
@@ -69,14 +68,7 @@ def prepare_image(image: Path | np.ndarray, preprocessing: Mapping[str, Any]) ->
         InputError: the array is no such image.
     """
     conf = {**default_preprocessing, **preprocessing}
-    if isinstance(image, Path):
-        image = read_image(image, conf["grayscale"])
-    elif image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
-        raise InputError(f"Expected an H×W×3 or H×W array of uint8, got {image.shape} of {image.dtype}.")
-    elif conf["grayscale"] and image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    elif not conf["grayscale"] and image.ndim == 2:
-        image = np.repeat(image[..., None], 3, axis=2)
+    image = open_image(image, conf["grayscale"])
     image = image.astype(np.float32)
     size = image.shape[1::-1]
     if conf["resize_max"] and (conf["resize_force"] or max(size) > conf["resize_max"]):

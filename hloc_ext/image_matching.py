@@ -16,8 +16,9 @@ from . import confs
 from .errors import InputError
 from .extract_features import prepare_image, to_record
 from .formats.atomic import write_bytes
-from .formats.images import read_image
+from .formats.images import open_image
 from .host import get_conf, load_model
+from .match_dense import match_images
 from .match_features import join_pair, to_tensors
 from .pair_images import default_preprocessing, to_pair_image
 from .report.data import MatchPicture
@@ -66,15 +67,11 @@ def _match_dense(image0: Image, image1: Image, matcher: str) -> tuple[np.ndarray
     conf, model, device = _load("dense_matchers", matcher)
     preprocessing = {**default_preprocessing, **conf["preprocessing"]}
     images = [
-        to_pair_image(_read(image, preprocessing["grayscale"]), name, preprocessing)
+        to_pair_image(open_image(image, preprocessing["grayscale"]), name, preprocessing)
         for image, name in ((image0, "image0"), (image1, "image1"))
     ]
-    prediction = model({f"image{i}": image.tensor[None].to(device) for i, image in enumerate(images)})
-    keypoints = [
-        image.to_original(prediction[f"keypoints{i}"].float().cpu().numpy().reshape(-1, 2))
-        for i, image in enumerate(images)
-    ]
-    return keypoints[0], keypoints[1], prediction["scores"].float().cpu().numpy()
+    record = match_images(model, images[0], images[1], device)
+    return record["keypoints0"], record["keypoints1"], record["scores"]
 
 
 def _match_sparse(
@@ -84,7 +81,7 @@ def _match_sparse(
     _, model, _ = _load("matchers", matcher)
     records = []
     for image in (image0, image1):
-        prepared = prepare_image(_read(image, conf["preprocessing"].get("grayscale")), conf["preprocessing"])
+        prepared = prepare_image(image, conf["preprocessing"])
         prediction = extractor({"image": prepared.tensor.to(device)})
         records.append(to_record(prediction, prepared, getattr(extractor, "detection_noise", 1.0), False)[0])
     prediction = model(join_pair(to_tensors(records[0]), to_tensors(records[1]), device))
@@ -101,17 +98,6 @@ def _load(kind: str, name: str) -> tuple[dict[str, Any], Any, torch.device]:
     conf["model"].pop("moves", None)  # only HLOC's files need keypoints on a grid
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return conf, load_model(kind, conf).to(device), device
-
-
-def _read(image: Image, grayscale: bool | None) -> np.ndarray:
-    """Pixels of a file or array, H×W uint8 where `grayscale`, otherwise H×W×3 (RGB)."""
-    if isinstance(image, (str, Path)):
-        return read_image(Path(image), bool(grayscale))
-    if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,)) or not image.size:
-        raise InputError(f"Expected an H×W×3 or H×W array of uint8, got {image.shape} of {image.dtype}.")
-    if grayscale and image.ndim == 3:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return image if grayscale or image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def epipolar_inliers(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-import functools
 import json
-from collections.abc import Callable, Collection
+import os
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,17 @@ import pycolmap
 import torch
 
 from .errors import CorruptFileError, InputError, MissingInputError
-from .extract_features import prepare_image, to_record
 from .formats.atomic import write_text
-from .formats.features import FeatureReader, read_global_descriptors
-from .formats.images import read_image
+from .formats.features import read_global_descriptors
 from .formats.lists import parse_camera
 from .formats.results import QueryResult, format_pose
 from .host import load_model
 from .localization_map import LocalizationMap
 from .localize_sfm import localize_query
-from .match_features import join_pair, to_tensors
 from .pose_estimation import EstimatorConf
+from .query_matching import Decoder, DenseMatching, FeatureMatching, QueryMatching, decoder, extract
 
 DESCRIPTION_NAME = "map.json"
-
-#: Returns the image in grey (True) or colour, uint8.
-Decoder = Callable[[bool], np.ndarray]
 
 
 @dataclass
@@ -41,11 +36,12 @@ class MapDescription:
     Attributes:
         sfm: folder of the COLMAP model.
         features: feature file of the map images.
-        feature_conf, matcher_conf: configurations, as dictionaries.
+        feature_conf, matcher_conf: configurations, as dictionaries; a semi-dense matcher has ``max_error``.
         global_descriptors: feature file with their global descriptors.
         retrieval_conf: configuration of the global descriptor.
         num_loc: map images to match a query with.
         estimator: fields of :class:`~hloc_ext.pose_estimation.EstimatorConf`.
+        images: folder of the map images, which semi-dense matchers look at again.
     """
 
     sfm: str
@@ -56,6 +52,7 @@ class MapDescription:
     retrieval_conf: dict[str, Any]
     num_loc: int = 20
     estimator: dict[str, Any] = field(default_factory=dict)
+    images: str | None = None
 
     def write(self, map_dir: Path) -> None:
         """Write ``map.json``."""
@@ -89,20 +86,17 @@ class Localizer:
     Args:
         map_dir: output folder of a pipeline (with ``map.json``).
         num_loc: map images to match with; default that of the map.
+        image_dir: folder of the map images, if it is no longer where it was; a semi-dense matcher needs it.
 
     Raises:
         MissingInputError, CorruptFileError: the map is incomplete.
-        InputError: the map was made with a semi-dense matcher.
     """
 
-    def __init__(self, map_dir: Path | str, num_loc: int | None = None) -> None:
+    def __init__(
+        self, map_dir: Path | str, num_loc: int | None = None, image_dir: Path | str | None = None
+    ) -> None:
         self.map_dir = Path(map_dir)
         self.description = MapDescription.read(self.map_dir)
-        if "max_error" in self.description.matcher_conf:
-            raise InputError(
-                f"The map in {map_dir} was made with the semi-dense matcher"
-                f" '{self.description.matcher_conf['output']}', which only the stage match_dense runs."
-            )
         self.num_loc = num_loc or self.description.num_loc
         try:
             self.conf = EstimatorConf(**self.description.estimator)
@@ -110,19 +104,29 @@ class Localizer:
             path = self.map_dir / DESCRIPTION_NAME
             raise CorruptFileError(f"{path}: `estimator` has an unknown setting ({error}).") from error
         self.map = LocalizationMap.load(self.map_dir / self.description.sfm)
-        self._features = FeatureReader(self.map_dir / self.description.features)
         descriptors_path = self.map_dir / self.description.global_descriptors
         descriptors = read_global_descriptors([descriptors_path], self.map.names)
         self._descriptors = torch.from_numpy(descriptors)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._extractor = self._load("extractors", self.description.feature_conf)
-        self._matcher = self._load("matchers", self.description.matcher_conf)
-        self._retriever = self._load("extractors", self.description.retrieval_conf)
-        if getattr(self._retriever, "needs_fit", False):
-            self._retriever.load(descriptors_path.with_suffix(".vocabulary.safetensors"))
+        self._matching = self._open_matching(image_dir)
+        retriever: Any = load_model("extractors", self.description.retrieval_conf)
+        if getattr(retriever, "needs_fit", False):
+            retriever.load(descriptors_path.with_suffix(".vocabulary.safetensors"))
+        self._retriever = retriever.to(self._device)
 
-    def _load(self, kind: str, conf: dict[str, Any]) -> Any:
-        return load_model(kind, conf).to(self._device)
+    def _open_matching(self, image_dir: Path | str | None) -> QueryMatching:
+        about = self.description
+        features = self.map_dir / about.features
+        if "max_error" not in about.matcher_conf:
+            return FeatureMatching(features, about.feature_conf, about.matcher_conf, self._device)
+        if image_dir is None:
+            if about.images is None:
+                raise MissingInputError(
+                    f"{self.map_dir / DESCRIPTION_NAME} does not say where the map images are, which the"
+                    f" semi-dense matcher '{about.matcher_conf['output']}' needs: give `image_dir`."
+                )
+            image_dir = Path(os.path.normpath(self.map_dir / about.images))
+        return DenseMatching(features, about.matcher_conf, Path(image_dir), self._device)
 
     @torch.no_grad()
     def localize(
@@ -152,7 +156,7 @@ class Localizer:
         """
         focal_unknown = False
         decode = decoder(image)
-        height, width = decode(self._takes_grey(self.description.feature_conf)).shape[:2]
+        height, width = decode(self._matching.grayscale).shape[:2]
         if isinstance(image, (str, Path)):
             name = Path(image).name
             if camera is None:
@@ -163,14 +167,13 @@ class Localizer:
             raise InputError(
                 f"'{name}' has {width}×{height} pixels, its camera is for {camera.width}×{camera.height}."
             )
-        query = self._extract(self._extractor, self.description.feature_conf, decode)
         retrieved = self._retrieve(decode, candidates)
-        matches = [self._match(query, self.map.names[i]) for i in retrieved]
+        keypoints, matches = self._matching.match(name, decode, [self.map.names[i] for i in retrieved])
         return localize_query(
             self.map,
             name,
             camera,
-            query["keypoints"],
+            keypoints,
             retrieved,
             matches,
             self.conf,
@@ -184,36 +187,13 @@ class Localizer:
         return self._retrieve(decoder(image))
 
     def _retrieve(self, decode: Decoder, candidates: Collection[str] | None = None) -> list[int]:
-        record = self._extract(self._retriever, self.description.retrieval_conf, decode)
+        record = extract(self._retriever, self.description.retrieval_conf, decode, self._device)
         similarity = self._descriptors @ torch.from_numpy(record["global_descriptor"]).float()
         order = torch.argsort(similarity, descending=True, stable=True).tolist()
         if candidates is not None:
             allowed = {self.map.index[name] for name in candidates if name in self.map.index}
             order = [number for number in order if number in allowed]
         return order[: self.num_loc]
-
-    @staticmethod
-    def _takes_grey(conf: dict[str, Any]) -> bool:
-        return bool(conf["preprocessing"].get("grayscale"))
-
-    def _extract(self, model: Any, conf: dict[str, Any], decode: Decoder) -> dict[str, np.ndarray]:
-        prepared = prepare_image(decode(self._takes_grey(conf)), conf["preprocessing"])
-        prediction = model({"image": prepared.tensor.to(self._device)})
-        return to_record(prediction, prepared, getattr(model, "detection_noise", 1.0), as_half=True)[0]
-
-    def _match(self, query: dict[str, np.ndarray], other: str) -> np.ndarray:
-        """M×2 indices of matching keypoints (query, map image)."""
-        inputs = join_pair(to_tensors(query), to_tensors(self._features.record(other)), self._device)
-        matches0 = self._matcher(inputs)["matches0"][0].cpu().numpy()
-        index = np.flatnonzero(matches0 > -1)
-        return np.stack([index, matches0[index]], -1)
-
-
-def decoder(image: Path | str | np.ndarray) -> Decoder:
-    """How to obtain the pixels of a file, each form decoded once and as the stages do, or of an array."""
-    if isinstance(image, (str, Path)):
-        return functools.cache(functools.partial(read_image, Path(image)))
-    return lambda grayscale: image
 
 
 def default_camera(width: int, height: int) -> pycolmap.Camera:
@@ -250,6 +230,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--camera", help="intrinsics of the images: 'MODEL width height params…'")
     parser.add_argument("--num_loc", type=int, help="map images to match with")
+    parser.add_argument("--image_dir", type=Path, help="folder of the map images, if it has moved")
     return parser
 
 
@@ -257,7 +238,7 @@ def cli(argv: list[str] | None = None) -> None:
     """Print one line per image: pose (world→camera), status and inliers."""
     args = build_parser().parse_args(argv)
     camera = parse_camera(args.camera.split(), "--camera") if args.camera else None
-    localizer = Localizer(args.map_dir, args.num_loc)
+    localizer = Localizer(args.map_dir, args.num_loc, args.image_dir)
     for path in args.images:
         result = localizer.localize(path, camera)
         pose = result.cam_from_world

@@ -95,6 +95,21 @@ def _to_record(job: _Job, prediction: Mapping[str, np.ndarray]) -> dict[str, np.
     return {key: value[keep] for key, value in record.items()}
 
 
+@torch.no_grad()
+def match_images(
+    model: Any, image0: PairImage, image1: PairImage, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Match two prepared images in memory: the record that :func:`match_dense` would store.
+
+    Args:
+        model: semi-dense matcher, on `device`.
+        image0, image1: prepared; the keypoints of the first are refined.
+    """
+    job = _Job(("", ""), image0, image1, flip=False)
+    (prediction, *_), _ = _run_batch(model, device, [job])
+    return _to_record(job, prediction)
+
+
 def _batches(
     loaded: Iterable[_Job | None], batch_size: int, can_batch: Sequence[bool]
 ) -> Iterator[list[_Job]]:

@@ -201,7 +201,7 @@ def localize(
     run.extract(layout.images, map_names, "map", skip_unreadable=False)
     readable_queries = run.extract(layout.images, [name for name, _ in queries], "queries")
     sfm_dir, model = build_map(run, layout, reference_dir, reference, args)
-    run.describe_map(sfm_dir, args.num_loc, conf)
+    run.describe_map(sfm_dir, layout.images, args.num_loc, conf)
     retrieval = run.retrieve(readable_queries, map_names, args.num_loc)
     matches = run.match(layout.images, retrieval, "queries", localization=True)
     results = run.localize(

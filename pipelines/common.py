@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -307,7 +308,7 @@ class Run:
             stage.note = f"{sum(o.status is Status.LOCALIZED for o in outcomes)} localized"
         return outcomes
 
-    def describe_map(self, sfm_dir: Path, num_loc: int, conf: EstimatorConf) -> None:
+    def describe_map(self, sfm_dir: Path, image_dir: Path, num_loc: int, conf: EstimatorConf) -> None:
         """Write ``map.json``, with which :class:`~hloc_ext.localizer.Localizer` opens the map."""
         MapDescription(
             sfm=sfm_dir.relative_to(self.outputs).as_posix(),
@@ -318,6 +319,7 @@ class Run:
             retrieval_conf=self.retrieval_conf,
             num_loc=num_loc,
             estimator=asdict(conf),
+            images=os.path.relpath(image_dir, self.outputs),
         ).write(self.outputs)
 
 

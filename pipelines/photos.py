@@ -294,7 +294,7 @@ def main(argv: list[str] | None = None) -> None:
     if len(map_names) < 2:
         raise InputError(f"A map needs two readable photos, {photos.root} has only {map_names[0]}.")
     sfm_dir, model = build_map(run, photos, map_names, reference, args)
-    run.describe_map(sfm_dir, args.num_loc, conf)
+    run.describe_map(sfm_dir, photos.root, args.num_loc, conf)
     num_images, num_points = model.num_reg_images(), model.num_points3D()
     print(f"Map: {num_images} of {len(map_names)} photos, {num_points} points in {sfm_dir}.")
     if num_images < len(map_names):

@@ -15,6 +15,7 @@ from PIL import Image
 from hloc_ext import extract_features, localize_sfm, localizer, match_features
 from hloc_ext.confs import dense_matchers, extractors, matchers
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
+from hloc_ext.formats import images
 from hloc_ext.formats.features import FeatureReader
 from hloc_ext.formats.h5 import H5Writer
 from hloc_ext.formats.lists import format_camera
@@ -96,8 +97,8 @@ def test_files_are_decoded_as_by_the_stage(room_map, loaded, tmp_path, suffix, m
     cv2.imwrite(str(tmp_path / f"query{suffix}"), colours)
     features = extract_features.main(extractors["sift"], tmp_path, feature_path=tmp_path / "f.h5")
     reads, seen = [], []
-    original, query = localizer.read_image, localizer.localize_query
-    monkeypatch.setattr(localizer, "read_image", lambda *args: reads.append(args) or original(*args))
+    original, query = images.read_image, localizer.localize_query
+    monkeypatch.setattr(images, "read_image", lambda *args: reads.append(args) or original(*args))
     monkeypatch.setattr(
         localizer, "localize_query", lambda *args, **kw: seen.append(args) or query(*args, **kw)
     )
@@ -191,9 +192,12 @@ class TestIncompleteMaps:
         with pytest.raises(CorruptFileError, match=r"map.json does not describe a map"):
             Localizer(tmp_path)
 
-    def test_dense_matcher(self, folder):
-        self.change(folder, matcher_conf=dense_matchers["loftr"])
-        with pytest.raises(InputError, match="semi-dense matcher 'matches-loftr'"):
+    def test_where_the_images_of_a_semi_dense_map_are(self, folder):
+        self.change(folder, matcher_conf=dense_matchers["kd-mamba"])
+        with pytest.raises(MissingInputError, match=r"map.json does not say where .*: give `image_dir`"):
+            Localizer(folder)
+        self.change(folder, images="../elsewhere")
+        with pytest.raises(MissingInputError, match=r"elsewhere, the folder of the map images, does not"):
             Localizer(folder)
 
     @pytest.mark.parametrize(

@@ -103,6 +103,26 @@ _MODES = {
 }
 
 
+def open_image(image: Path | str | np.ndarray, grayscale: bool = False) -> np.ndarray:
+    """Pixels of a file (:func:`read_image`), or of an array of either kind.
+
+    Args:
+        image: file, or uint8 array H×W (grey) or H×W×3 (RGB).
+        grayscale: return H×W instead of H×W×3 (RGB).
+
+    Raises:
+        MissingInputError, CorruptFileError: the file cannot be read.
+        InputError: the array is no such image.
+    """
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image), grayscale)
+    if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (3,)) or not image.size:
+        raise InputError(f"Expected an H×W×3 or H×W array of uint8, got {image.shape} of {image.dtype}.")
+    if grayscale and image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return image if grayscale or image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+
+
 def _reduction(data: np.ndarray, least_side: int) -> int:
     """Greatest factor by which the decoder may reduce an image; 1 if the size cannot be told beforehand."""
     from PIL import Image

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hloc_ext import confs, match_dense
+from hloc_ext import confs, match_dense, query_matching
 from hloc_ext.confs import DEFAULT_RETRIEVAL, extractors
-from hloc_ext.errors import InputError, ReconstructionError
+from hloc_ext.errors import ReconstructionError
 from hloc_ext.evaluation.alignment import align_to
 from hloc_ext.formats.colmap import read_model, registered_poses, subset, write_model
 from hloc_ext.formats.lists import format_camera, parse_camera, write_query_list
@@ -559,15 +559,24 @@ def test_semi_dense_matcher(room_files, tmp_path, pipeline, monkeypatch):
     assert outcome.code == 0, outcome.err
     assert not (outputs / "feats-sift.h5").exists()
     results = read_log(outputs / LOG)
-    assert_localized(results, room_files.room, position=0.03, rotation=0.4)
+    room = room_files.room
+    assert_localized(results, room, position=0.03, rotation=0.4)
+    monkeypatch.setattr(query_matching, "load_model", lambda kind, conf: matcher)
+    for expected in results[:2]:
+        camera = parse_camera(expected.camera.split(), "log")
+        result = Localizer(outputs).localize(room.images / expected.name, camera)
+        assert (result.qvec, result.tvec) == (expected.qvec, expected.tvec)
+        assert (result.num_inliers, result.num_matches) == (expected.num_inliers, expected.num_matches)
+        assert result.retrieved == expected.retrieved
+    colour = np.repeat(cv2.imread(str(room.images / expected.name), cv2.IMREAD_GRAYSCALE)[..., None], 3, 2)
+    moved = Localizer(outputs, image_dir=room_files.copy_images(tmp_path / "moved", room.map_names))
+    assert moved.localize(colour, camera).tvec == expected.tvec
     assert "local features, map" not in (outputs / "stages.json").read_text()
     before = times(outputs)
     matcher.forward = None
     assert pipeline(photos.main, *arguments).code == 0
     changed = {name for name, time in times(outputs).items() if time != before.get(name)}
     assert changed == {"stages.json", "map.json", "report.html"}
-    with pytest.raises(InputError, match="was made with the semi-dense matcher 'matches-fake'"):
-        Localizer(outputs)
 
 
 @pytest.mark.parametrize("host", ["hloc", "imcui.hloc"])
