@@ -25,7 +25,7 @@ from hloc_ext.localizer import Localizer
 from hloc_ext.pose_estimation import EstimatorConf
 
 INLIERS = (4, 6, 8, 10, 12, 15, 20, 30)
-RATIOS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.3)
+CELLS = (0, 6, 8, 10, 12, 15, 20)
 #: Largest viewing angle and rival share of each table: none, the first, both.
 TESTS = (
     (180.0, float("inf")),
@@ -33,25 +33,31 @@ TESTS = (
     (EstimatorConf.max_viewing_angle, EstimatorConf.max_rival_share),
 )
 
-COLUMNS = ("inliers", "inlier ratio", "viewing angle (degrees)", "rival share")
-Support = list[tuple[int, float, float, float]]  # inliers, ratio, viewing angle (degrees), rival share
+COLUMNS = ("inliers", "inlier ratio", "inlier cells", "viewing angle (degrees)", "rival share")
+Support = list[tuple[float, ...]]  # the columns of each pose
 
 
 def open_map(map_dir: Path) -> Localizer:
     """Map with the acceptance tests switched off."""
     localizer = Localizer(map_dir)
     localizer.conf = replace(
-        localizer.conf, min_inliers=0, min_inlier_ratio=0.0, max_viewing_angle=180.0, max_rival_share=0.999
+        localizer.conf,
+        min_inliers=0,
+        min_inlier_ratio=0.0,
+        min_inlier_cells=0,
+        max_viewing_angle=180.0,
+        max_rival_share=0.999,
     )
     return localizer
 
 
-def support_of(result: QueryResult) -> tuple[int, float, float, float]:
-    """Inliers, inlier ratio, viewing angle and rival share of a result, believed or not."""
+def support_of(result: QueryResult) -> tuple[float, ...]:
+    """The :data:`COLUMNS` of a result, believed or not."""
     angle = 180.0 if result.viewing_angle is None else result.viewing_angle
     inliers = max(result.num_inliers, result.num_inliers_rejected)
     ratio = inliers / result.num_matches if result.num_matches else 0.0
-    return inliers, ratio, angle, result.num_rival_inliers / inliers if inliers else 0.0
+    rival = result.num_rival_inliers / inliers if inliers else 0.0
+    return inliers, ratio, result.num_inlier_cells, angle, rival
 
 
 def other_places(localizer: Localizer, photos: Path, number: int, seed: int) -> Support:
@@ -94,14 +100,14 @@ def same_place(localizer: Localizer, images: Path, every: int) -> tuple[Support,
 
 
 def acceptance_table(support: Support, max_angle: float, max_rival: float) -> str:
-    """Share of poses that pass each pair of thresholds, the viewing angle and the rival share."""
+    """Share of poses that pass each number of inliers and of cells, the viewing angle and the rival share."""
     if not support:
         return "none"
     values = np.array(support)
-    lines = ["min_inliers \\ ratio " + "".join(f"{ratio:8.2f}" for ratio in RATIOS)]
-    plausible = (values[:, 2] <= max_angle) & (values[:, 3] <= max_rival)
+    lines = ["min_inliers \\ cells " + "".join(f"{cells:8d}" for cells in CELLS)]
+    plausible = (values[:, 3] <= max_angle) & (values[:, 4] <= max_rival)
     for inliers in INLIERS:
-        passed = [plausible & (values[:, 0] >= inliers) & (values[:, 1] >= ratio) for ratio in RATIOS]
+        passed = [plausible & (values[:, 0] >= inliers) & (values[:, 2] >= cells) for cells in CELLS]
         lines.append(f"{inliers:19d} " + "".join(f"{100 * p.mean():7.1f}%" for p in passed))
     return "\n".join(lines)
 

@@ -183,6 +183,7 @@ def localize_query(
         estimator=describe_estimator(conf, covisibility_clustering),
         camera=format_camera(camera),
         retrieved=[localization_map.names[i] for i in images],
+        num_inlier_cells=estimate.num_cells if estimate else 0,
         viewing_angle=angle,
         num_rival_inliers=rival,
     )
@@ -233,6 +234,7 @@ def main(
     estimator: str = "pycolmap",
     min_inliers: int = EstimatorConf.min_inliers,
     min_inlier_ratio: float = EstimatorConf.min_inlier_ratio,
+    min_inlier_cells: int = EstimatorConf.min_inlier_cells,
     max_viewing_angle: float = EstimatorConf.max_viewing_angle,
     max_rival_share: float = EstimatorConf.max_rival_share,
     refine_focal: bool = False,
@@ -255,8 +257,9 @@ def main(
         prepend_camera_name: write ``folder/name`` instead of the basename.
         config: pycolmap's ``{"estimation": …, "refinement": …}`` options, as in HLOC.
         estimator: ``pycolmap`` or ``poselib``.
-        min_inliers, min_inlier_ratio, max_viewing_angle, max_rival_share: acceptance tests, see
-            :class:`~hloc_ext.pose_estimation.EstimatorConf`; a pose that fails becomes a flagged fallback.
+        min_inliers, min_inlier_ratio, min_inlier_cells, max_viewing_angle, max_rival_share: acceptance
+            tests, see :class:`~hloc_ext.pose_estimation.EstimatorConf`; a pose that fails one becomes a
+            flagged fallback.
         refine_focal: refine the focal length of every query.
         focal_unknown: queries whose focal length is a guess and must be estimated.
         num_threads: queries localized at once; default the number of processors.
@@ -283,6 +286,7 @@ def main(
         ransac_thresh=ransac_thresh,
         min_inliers=min_inliers,
         min_inlier_ratio=min_inlier_ratio,
+        min_inlier_cells=min_inlier_cells,
         max_viewing_angle=max_viewing_angle,
         max_rival_share=max_rival_share,
         refine_focal=refine_focal,
@@ -401,6 +405,12 @@ def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ransac_thresh", type=float, default=default.ransac_thresh, help="pixels")
     parser.add_argument("--min_inliers", type=int, default=default.min_inliers)
     parser.add_argument("--min_inlier_ratio", type=float, default=default.min_inlier_ratio)
+    parser.add_argument(
+        "--min_inlier_cells",
+        type=int,
+        default=default.min_inlier_cells,
+        help="squares, of a 20th of the image's longest side, that must hold inliers",
+    )
     parser.add_argument(
         "--max_viewing_angle",
         type=float,

@@ -18,6 +18,8 @@ ESTIMATORS = ("pycolmap", "poselib")
 #: Trials of RANSAC in the search for a rival pose.
 RIVAL_TRIALS = 1000
 
+#: Squares in which inliers are counted, along the longest side of the image.
+INLIER_CELLS = 20
 #: Two poses that differ by less are one and the same, degrees.
 SAME_POSE_ANGLE = 10.0
 
@@ -33,6 +35,8 @@ class EstimatorConf:
         min_inlier_ratio: a pose with a smaller share of inliers among its matches is rejected. The
             defaults of this and the other tests were calibrated on poses that are wrong by construction
             (``python -m benchmarks.calibrate_acceptance``, docs/acceptance.md).
+        min_inlier_cells: a pose whose inliers lie in fewer squares of a 20th of the image's longest side is
+            rejected: neighbouring matches of a semi-dense matcher are no independent evidence.
         max_viewing_angle: a pose that sees its inlier points from farther away than this, in degrees
             (median), from the map images that matched them is rejected: no surface is matched from
             behind.
@@ -49,6 +53,7 @@ class EstimatorConf:
     ransac_thresh: float = 12.0
     min_inliers: int = 15
     min_inlier_ratio: float = 0.05
+    min_inlier_cells: int = 12
     max_viewing_angle: float = 60.0
     max_rival_share: float = 0.5
     refine_focal: bool = False
@@ -82,12 +87,14 @@ class PoseEstimate:
         inliers: M booleans over the matches.
         reprojection_error: median over the inliers, pixels.
         camera: intrinsics, refined if that was asked for.
+        num_cells: squares of the image that hold an inlier, see :func:`inlier_cells`.
     """
 
     cam_from_world: pycolmap.Rigid3d
     inliers: np.ndarray
     reprojection_error: float
     camera: pycolmap.Camera
+    num_cells: int
 
     @property
     def num_inliers(self) -> int:
@@ -113,6 +120,12 @@ def reprojection_errors(
     projected = np.asarray(camera.img_from_cam(in_camera), float).reshape(-1, 2)
     errors = np.linalg.norm(projected - points2D, axis=1)
     return np.where((in_camera[:, 2] > 0) & np.isfinite(errors), errors, np.inf)
+
+
+def inlier_cells(points2D: np.ndarray, camera: pycolmap.Camera) -> int:
+    """Number of squares, of a 20th of the image's longest side, that hold points; points2D: M×2 pixels."""
+    side = max(camera.width, camera.height) / INLIER_CELLS
+    return len(np.unique(np.floor(points2D / side), axis=0))
 
 
 def estimate_pose(
@@ -148,7 +161,7 @@ def estimate_pose(
     pose, inliers = found
     errors = reprojection_errors(pose, camera, points2D, points3D)
     median = float(np.median(errors[inliers])) if inliers.any() else float("inf")
-    return PoseEstimate(pose, inliers, median, camera)
+    return PoseEstimate(pose, inliers, median, camera, inlier_cells(points2D[inliers], camera))
 
 
 def rival_inliers(
@@ -262,6 +275,11 @@ def rejection(
     ratio = estimate.num_inliers / num_matches
     if ratio < conf.min_inlier_ratio:
         return f"inlier ratio {ratio:.3f}, less than {conf.min_inlier_ratio}"
+    if estimate.num_cells < conf.min_inlier_cells:
+        return (
+            f"{estimate.num_inliers} inliers close together: in {estimate.num_cells} squares of a"
+            f" {INLIER_CELLS}th of the image, fewer than {conf.min_inlier_cells}"
+        )
     if viewing_angle is not None and viewing_angle > conf.max_viewing_angle:
         return f"sees its points from {viewing_angle:.0f}° away from the map images that matched them"
     if num_rival_inliers > conf.max_rival_share * estimate.num_inliers:

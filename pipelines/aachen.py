@@ -245,7 +245,14 @@ def main(argv: list[str] | None = None) -> None:
     by_condition = read_queries(layout, args.limit)
     names = [name for listed in by_condition.values() for name, _ in listed]
     truth = read_ground_truth(args.ground_truth, names) if args.ground_truth else None
-    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
+    run = Run.start(
+        args.outputs,
+        args.features,
+        args.matcher,
+        args.retrieval,
+        args.mask_dir,
+        resize_max=args.resize_max,
+    )
     located = localize(run, layout, by_condition, args)
     data = make_report(run, layout, by_condition, located, truth, args)
     localization_map = LocalizationMap.load(located.sfm_dir)

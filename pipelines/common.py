@@ -69,6 +69,7 @@ class Run:
         retrieval: str,
         mask_dir: Path | None = None,
         log_name: str = "stages.json",
+        resize_max: int | None = None,
     ) -> Run:
         """Look the configurations up, ours or HLOC's, and create the output folder.
 
@@ -79,6 +80,7 @@ class Run:
                 :data:`~hloc_ext.confs.DEFAULT_MATCHER` runs.
             mask_dir: folder of masks, or None.
             log_name: file in `outputs` that keeps the costs: another for each of several runs there.
+            resize_max: longest side of the images that are matched, pixels; None: as configured.
 
         Raises:
             InputError: an unknown configuration.
@@ -88,11 +90,16 @@ class Run:
         matcher = matcher or (DEFAULT_MATCHER if features is None else SPARSE_MATCHER)
         features = features or SPARSE_FEATURES
         matcher_conf = find_matcher(matcher) if isinstance(matcher, str) else matcher
-        confs = get_conf("extractors", features), matcher_conf, get_conf("extractors", retrieval)
+        feature_conf, retrieval_conf = get_conf("extractors", features), get_conf("extractors", retrieval)
+        if resize_max is not None and "max_error" in matcher_conf:
+            matcher_conf = resized(matcher_conf, resize_max)
+        elif resize_max is not None:
+            feature_conf = resized(feature_conf, resize_max)
         if mask_dir is not None and not mask_dir.is_dir():
             raise MissingInputError(f"`--mask_dir` {mask_dir} is no folder.")
         remove_leftovers(make_dir(outputs))
-        return cls(outputs, *confs, StageLog(outputs / log_name), mask_dir)
+        log = StageLog(outputs / log_name)
+        return cls(outputs, feature_conf, matcher_conf, retrieval_conf, log, mask_dir)
 
     @property
     def is_dense(self) -> bool:
@@ -398,6 +405,12 @@ def _fingerprint(value: Any) -> Any:
     return value
 
 
+def resized(conf: Conf, longest: int) -> Conf:
+    """The configuration for images with a longest side of at most so many pixels, with files of its own."""
+    preprocessing = {**conf["preprocessing"], "resize_max": longest}
+    return {**conf, "output": f"{conf['output']}-{longest}", "preprocessing": preprocessing}
+
+
 def find_matcher(name: str) -> Conf:
     """Configuration of a sparse or semi-dense matcher, ours or HLOC's.
 
@@ -423,6 +436,9 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         " `--features`)",
     )
     parser.add_argument("--retrieval", default=DEFAULT_RETRIEVAL, help="global descriptor, ours or HLOC's")
+    parser.add_argument(
+        "--resize_max", type=positive, metavar="PIXELS", help="longest side of the images that are matched"
+    )
     parser.add_argument("--mask_dir", type=Path, help="masks NAME.png; black pixels are ignored")
     parser.add_argument("--ground_truth", type=Path, help="COLMAP model with the true poses of the queries")
     parser.add_argument(

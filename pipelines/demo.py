@@ -27,7 +27,7 @@ from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 from hloc_ext.report import Picture, ReportData, Table, pick_queries
 from hloc_ext.report.match_picture import draw_matches
 from pipelines import aachen, demo_pictures
-from pipelines.common import Run, estimator_conf, find_matcher, run_pipeline
+from pipelines.common import Run, estimator_conf, find_matcher, resized, run_pipeline
 from pipelines.summary import (
     best_retrieved,
     command_of,
@@ -84,10 +84,7 @@ class Method:
     def matcher_conf(self) -> dict[str, Any]:
         """Configuration of the matcher."""
         conf = find_matcher(self.matcher)
-        if self.max_size is not None:
-            conf["output"] += f"-{self.max_size}"
-            conf["preprocessing"]["resize_max"] = self.max_size
-        return conf
+        return conf if self.max_size is None else resized(conf, self.max_size)
 
     @property
     def obstacle(self) -> str:

@@ -286,7 +286,14 @@ def main(argv: list[str] | None = None) -> None:
     truth = None
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, photos.query_names or photos.map_names)
-    run = Run.start(args.outputs, args.features, args.matcher, args.retrieval, args.mask_dir)
+    run = Run.start(
+        args.outputs,
+        args.features,
+        args.matcher,
+        args.retrieval,
+        args.mask_dir,
+        resize_max=args.resize_max,
+    )
     logger.info("%d map photos, %d queries.", len(photos.map_names), len(photos.query_names))
 
     map_names = run.extract(photos.root, photos.map_names, "map")

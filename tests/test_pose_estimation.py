@@ -13,6 +13,7 @@ from hloc_ext.pose_estimation import (
     EstimatorConf,
     PoseEstimate,
     estimate_pose,
+    inlier_cells,
     rejection,
     reprojection_errors,
     rival_inliers,
@@ -154,18 +155,31 @@ def test_a_second_pose_with_much_support_makes_the_first_ambiguous(share, ambigu
 
 
 def test_rejections_say_why():
-    conf = EstimatorConf(min_inliers=10, min_inlier_ratio=0.2)
+    conf = EstimatorConf(min_inliers=10, min_inlier_ratio=0.2, min_inlier_cells=8)
 
-    def estimate(inliers: int, number: int) -> PoseEstimate:
-        return PoseEstimate(POSE, np.arange(number) < inliers, 1.0, CAMERA)
+    def estimate(inliers: int, number: int, cells: int = 8) -> PoseEstimate:
+        return PoseEstimate(POSE, np.arange(number) < inliers, 1.0, CAMERA, cells)
 
     assert rejection(None, 0, conf) == "no 2D-3D matches"
     assert rejection(None, 5, conf) == "no pose found from 5 2D-3D matches"
     assert rejection(estimate(9, 20), 20, conf) == "9 inliers, fewer than 10"
     assert rejection(estimate(10, 51), 51, conf) == "inlier ratio 0.196, less than 0.2"
     assert rejection(estimate(10, 50), 50, conf) == ""
+    assert rejection(estimate(30, 50, cells=7), 50, conf) == (
+        "30 inliers close together: in 7 squares of a 20th of the image, fewer than 8"
+    )
     assert rejection(estimate(10, 50), 50, conf, viewing_angle=59) == ""
     assert rejection(estimate(10, 50), 50, conf, viewing_angle=61).startswith("sees its points from 61°")
+
+
+def test_inliers_are_counted_once_per_square():
+    side = max(CAMERA.width, CAMERA.height) / 20
+    corners = side * np.array([[0, 0], [0.99, 0.99], [1.01, 0.5], [1.5, 3.5], [1.6, 3.9]])
+    assert inlier_cells(corners, CAMERA) == 3
+    assert inlier_cells(corners[:0], CAMERA) == 0
+    points2D, points3D = make_matches(100, 0)
+    estimate = estimate_pose(points2D, points3D, CAMERA, EstimatorConf())
+    assert estimate.num_cells == inlier_cells(points2D[estimate.inliers], CAMERA) > 30
 
 
 def test_settings_are_checked():

@@ -41,6 +41,8 @@ class QueryResult:
         estimator: library, method and thresholds that produced the pose.
         camera: intrinsics used, ``MODEL width height params…``.
         retrieved: map images used, best first.
+        num_inlier_cells: squares, of a 20th of the image's longest side, that hold an inlier of the estimate,
+            believed or not.
         viewing_angle: median angle under which query and map images see the inlier points, degrees.
         num_rival_inliers: inliers of the best other pose among the remaining matches, where searched.
         num_inliers_rejected: inliers of an estimate that failed the acceptance tests.
@@ -58,6 +60,7 @@ class QueryResult:
     estimator: dict[str, Any] = field(default_factory=dict)
     camera: str = ""
     retrieved: list[str] = field(default_factory=list)
+    num_inlier_cells: int = 0
     viewing_angle: float | None = None
     num_rival_inliers: int = 0
     num_inliers_rejected: int = 0

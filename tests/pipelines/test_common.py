@@ -15,6 +15,7 @@ from hloc_ext import confs, localize_sfm, logger
 from hloc_ext.errors import CorruptFileError, InputError, MissingInputError
 from hloc_ext.formats.features import FeatureReader
 from hloc_ext.formats.h5 import H5Writer, list_names
+from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.pose_estimation import EstimatorConf
 from pipelines.common import (
@@ -65,6 +66,20 @@ def test_the_matcher_follows_from_the_features(tmp_path):
     assert names("disk", None) == "feats-disk_matches-NN-mutual-ratio.8"
     assert names(None, "NN-mutual") == "feats-sift_matches-NN-mutual"
     assert names("sift", "kd-mamba-nano") == "matches-kd-mamba-nano"
+
+
+def test_smaller_images_have_files_of_their_own(tmp_path):
+    def start(**confs: str) -> Run:
+        options = {"features": None, "matcher": None, "retrieval": "vlad-rootsift"}
+        return Run.start(tmp_path / "outputs", **{**options, **confs}, resize_max=640)
+
+    dense, sparse = start(), start(features="sift")
+    assert dense.matcher_conf["preprocessing"]["resize_max"] == 640
+    assert dense.name == "matches-kd-mamba-640"
+    assert sparse.feature_conf["preprocessing"]["resize_max"] == 640
+    assert sparse.features.name == "feats-sift-640.h5" and sparse.matcher_conf == find_matcher("NN-ratio")
+    for run in (dense, sparse):
+        assert run.retrieval_conf == get_conf("extractors", "vlad-rootsift")
 
 
 def test_unknown_confs_and_masks_leave_no_folder(tmp_path):
