@@ -11,7 +11,6 @@ All positions in files are pixels of the original image, with the centre of the 
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
 import os
 from collections import OrderedDict
@@ -29,12 +28,13 @@ from .confs import dense_matchers as confs
 from .dense_aggregation import Observations, aggregate, assign, cell_and_bin_size, nearest_keypoints
 from .errors import CorruptFileError, HlocExtError, InputError, MissingInputError
 from .extract_features import keypoints_in_mask, warn_about_orientation
-from .formats.features import FeatureReader, missing_record
+from .formats.features import FeatureReader
 from .formats.h5 import H5Writer, recover
 from .formats.images import prefetch
 from .formats.matches import check_pair_keys, names_to_pair
 from .formats.pairs import Pair, read_pairs
 from .host import get_conf, load_model
+from .keypoint_files import KeypointFiles
 from .match_features import new_pairs
 from .pair_images import ImageCache, PairImage, order_for_reuse
 
@@ -197,35 +197,6 @@ def match_dense(
             f"{len(unreadable)} image(s) cannot be used; the matches of all pairs without them are"
             f" stored. Replace them, or remove them from the list of pairs, and run again:\n{lines}"
         )
-
-
-class KeypointFiles:
-    """Keypoints of images from several feature files, and a KD-tree per image.
-
-    Args:
-        paths: feature files; each image is taken from the first that holds it.
-        max_trees: number of trees that are kept, the most recently used ones.
-    """
-
-    def __init__(self, paths: Iterable[Path], max_trees: int = 256) -> None:
-        self._readers = [FeatureReader(path, max_cache_bytes=0) for path in paths]
-        self.tree = functools.lru_cache(max_trees)(self._tree)
-
-    def __enter__(self) -> KeypointFiles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for reader in self._readers:
-            reader.close()
-
-    def __contains__(self, name: str) -> bool:
-        return any(name in reader for reader in self._readers)
-
-    def _tree(self, name: str) -> cKDTree:
-        for reader in self._readers:
-            if name in reader:
-                return cKDTree(reader.keypoints(name).reshape(-1, 2))
-        raise missing_record(self._readers[0].path, name, "keypoints")
 
 
 def aggregate_matches(

@@ -17,7 +17,8 @@ from .extract_features import prepare_image, to_record
 from .formats.features import FeatureReader
 from .formats.images import open_image
 from .host import load_model
-from .match_dense import KeypointFiles, match_images
+from .keypoint_files import KeypointFiles
+from .match_dense import match_images
 from .match_features import join_pair, to_tensors
 from .pair_images import ImageCache, default_preprocessing, to_pair_image
 
