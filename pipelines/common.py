@@ -206,7 +206,8 @@ class Run:
         count = len(read_pairs(pairs))
         if self.is_dense and count > MANY_PAIRS and not torch.cuda.is_available():
             logger.info(
-                "%d pairs by a semi-dense matcher without a GPU take minutes; `--features sift` is quicker.",
+                "%d pairs by a semi-dense matcher without a GPU take minutes; `--resize_max 640` and"
+                " `--features sift` are quicker.",
                 count,
             )
         with self.log.stage(f"matches, {label}", count=count, outputs=[matches]):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from benchmarks.engine.machine import describe_machine
+from benchmarks.machine import describe_machine
 from hloc_ext.city.labels import Label
 from hloc_ext.city.light import daylight, night, overcast
 from hloc_ext.city.render import Renderer

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import torch
 
+from benchmarks.command_line import set_threads
 from benchmarks.cross_view.cost import cost_table
-from benchmarks.engine.machine import describe_machine
-from benchmarks.matchers.table import Table
+from benchmarks.machine import describe_machine
+from benchmarks.tables import Table, save_tables
 from hloc_ext.cross_view.bev import BEVScores
 from hloc_ext.cross_view.descriptors import CrossViewNetworks
 from hloc_ext.cross_view.localization import PoseErrors, build_index, table_of
 from hloc_ext.datasets.cross_view.layout import LAYOUTS, CrossViewSet, open_set
-from hloc_ext.formats.atomic import make_dir, write_text
+from hloc_ext.formats.atomic import make_dir
 from hloc_ext.report import Table as ReportTable
 from pipelines.cross_view_evaluation import (
     Outcome,
@@ -56,7 +55,7 @@ def run(args: argparse.Namespace) -> list[Table]:
     def done(table: Table) -> None:
         tables.append(table)
         print(f"\n{table.markdown()}", flush=True)
-        save(tables, machine, args.output)
+        save_tables("cross_view", tables, machine, args.output)
 
     if "cost" in args.parts:
         done(cost_table(methods, args.repeats))
@@ -134,14 +133,6 @@ def converted(table: ReportTable, protocol: Sequence[str]) -> Table:
     return Table(table.title, protocol, table.headers, rows, [table.note])
 
 
-def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
-    """Write ``cross_view.md`` and ``cross_view.json``."""
-    head = "\n".join(f"- {line}" for line in machine)
-    write_text(folder / "cross_view.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
-    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
-    write_text(folder / "cross_view.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cross_view", description=__doc__)
@@ -166,8 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> list[Table]:
     """Run from the command line."""
     args = build_parser().parse_args(argv)
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    set_threads(args.threads)
     make_dir(args.output)
     return run(args)
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.cross_view.descriptors import CrossViewNetworks
 from hloc_ext.extractors.cross_view import CrossViewDescriptor
 from hloc_ext.models.cross_view import VIEWS

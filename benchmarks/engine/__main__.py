@@ -10,12 +10,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.machine import describe_host, describe_machine
 from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.host import available_hosts
 
 from . import aggregation, loading, localization, matching, retrieval, verification
 from .comparison import Row, Setup, SkippedError, format_header
-from .machine import describe_host, describe_machine
 
 PARTS: dict[str, Callable[[Setup], list[Row]]] = {
     "matching": matching.compare,

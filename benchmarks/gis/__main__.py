@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import cv2
 import torch
 
-from benchmarks.engine.machine import describe_machine
-from benchmarks.matchers.table import Table
+from benchmarks.command_line import set_threads
+from benchmarks.machine import describe_machine
+from benchmarks.tables import Table, save_tables
 from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.errors import InputError, MissingInputError
-from hloc_ext.formats.atomic import make_dir, write_text
+from hloc_ext.formats.atomic import make_dir
 
 from . import comparison, cost, large, real
 from .problems import KINDS, City, exchanged, mask_problems
@@ -39,7 +38,7 @@ def run(args: argparse.Namespace) -> list[Table]:
     def done(table: Table) -> None:
         tables.append(table)
         print(f"\n{table.markdown()}", flush=True)
-        save(tables, machine, args.output)
+        save_tables("gis", tables, machine, args.output)
 
     def report(row: dict[str, object]) -> None:
         print(row, flush=True)
@@ -105,14 +104,6 @@ def _required(path: Path | None, option: str) -> Path:
     return path
 
 
-def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
-    """Write ``gis.md`` and ``gis.json``."""
-    head = "\n".join(f"- {line}" for line in machine)
-    write_text(folder / "gis.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
-    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
-    write_text(folder / "gis.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gis", description=__doc__)
@@ -139,8 +130,7 @@ def main(argv: Sequence[str] | None = None) -> list[Table]:
     """Run from the command line."""
     args = build_parser().parse_args(argv)
     allow_cpu_torchvision()
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
+    set_threads(args.threads)
     make_dir(args.output)
     return run(args)
 

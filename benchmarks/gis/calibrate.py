@@ -10,10 +10,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 
+from benchmarks.command_line import set_threads
 from hloc_ext.evaluation.registration import registration_error
 from hloc_ext.gis.registration.evidence import ACCEPTED, Evidence, calibrate, probability
 from hloc_ext.gis.registration.matching import get_method
@@ -82,8 +81,7 @@ def main(argv: Sequence[str] | None = None) -> tuple[float, ...]:
     add("--wrong", type=int, default=8, help="pairs without an answer, of each kind and source")
     add("--seed", type=int, default=2, help="of the transforms")
     args = parser.parse_args(argv)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    set_threads(1)
     city = City(args.city)
     evidence, right = collect(right_pairs(city, args.photos, args.right, args.seed), True)
     others, wrong = collect(wrong_pairs(city, args.photos, args.wrong, args.seed), False)

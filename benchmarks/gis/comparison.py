@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.evaluation.homography import corner_error
 from hloc_ext.evaluation.registration import (
     CornerError,

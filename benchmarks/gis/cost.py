@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.gis.registration.matching import Method
 
 from .comparison import OURS, Makers, make_method, run

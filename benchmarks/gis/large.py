@@ -18,7 +18,7 @@ import shapely
 from rasterio.transform import Affine
 
 from benchmarks.matchers.memory import peak_memory
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.errors import HlocExtError
 from hloc_ext.gis.align import align, displacement
 from hloc_ext.gis.export import corrected_layers, write_layers, write_raster

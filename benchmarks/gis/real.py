@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.city.datasets.misregistration import MAX_TRANSLATION, Misregistration
 from hloc_ext.gis.align import AlignmentResult, align
 from hloc_ext.gis.crs import transform_points

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import torch
 
-from benchmarks.engine.machine import describe_machine
+from benchmarks.command_line import chosen_methods, named_path, set_threads
+from benchmarks.machine import describe_machine
+from benchmarks.tables import Table, save_tables
 from hloc_ext.errors import HlocExtError
-from hloc_ext.formats.atomic import make_dir, write_text
+from hloc_ext.formats.atomic import make_dir
 
 from .methods import NAMES, Method, load
 from .options import Options
-from .table import Table
 
 #: Part → module; each has ``evaluate(methods, options)``.
 PARTS = (
@@ -62,7 +61,7 @@ def run(parts: Sequence[str], names: Sequence[str], options: Options) -> list[Ta
             table.notes += notes
         tables += made
         print("", *(table.markdown() for table in made), sep="\n", flush=True)
-        save(tables, machine, options.output)
+        save_tables("matchers", tables, machine, options.output)
     return tables
 
 
@@ -81,14 +80,6 @@ def choose(part: str, methods: Sequence[Method]) -> tuple[list[Method], list[str
     return chosen, notes
 
 
-def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
-    """Write ``matchers.md`` and ``matchers.json``."""
-    head = "\n".join(f"- {line}" for line in machine)
-    write_text(folder / "matchers.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
-    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
-    write_text(folder / "matchers.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.matchers", description=__doc__)
@@ -100,7 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights",
         nargs="+",
-        type=parse_weights,
+        type=named_path("kd-mamba=kd.safetensors"),
         default=[],
         metavar="NAME=FILE",
         help="weights of a method, e.g. kd-mamba=FILE; or of another one beside it, e.g. kd-mamba-2=FILE",
@@ -112,24 +103,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_weights(text: str) -> tuple[str, Path]:
-    """Read ``NAME=FILE``."""
-    name, separator, file = text.partition("=")
-    if not (name and separator and file):
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=FILE, for instance kd-mamba=kd.safetensors")
-    return name, Path(file)
-
-
 def main(argv: Sequence[str] | None = None) -> list[Table]:
     """Run from the command line."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
-    weights = dict(args.weights)
-    if unknown := [name for name in args.methods if name not in NAMES and name not in weights]:
-        parser.error(f"no method {unknown}: choose from {', '.join(NAMES)}")
-    names = [*args.methods, *(name for name in weights if name not in args.methods)]
+    set_threads(args.threads)
+    names, weights = chosen_methods(parser, args, NAMES)
     options = Options(args.data, make_dir(args.output), args.limit, weights, args.threads, args.repeats)
     return run(args.parts, names, options)
 

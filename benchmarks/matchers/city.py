@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.tables import Table
 from hloc_ext.formats.atomic import make_dir
 from pipelines import demo
 
 from .localization import Scene, evaluate_scene
 from .methods import Method
 from .options import Options
-from .table import Table
 
 SIZE, SEED = "small", 1
 

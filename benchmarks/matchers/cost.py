@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.tables import Table
 from hloc_ext.errors import HlocExtError
 from hloc_ext.formats.images import list_images, read_image, resize_image
 
 from .memory import peak_memory, resident_memory
 from .methods import Method, load, timed
 from .options import Options, require_folder
-from .table import Table
 
 SIZES = ((640, 480), (1024, 768))
 SOURCE = "south_building"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tables import Table
 from hloc_ext.errors import MissingInputError
 from hloc_ext.evaluation.homography import corner_error
 from hloc_ext.formats.images import read_image
@@ -15,7 +16,6 @@ from .homographies import ESTIMATOR, estimate
 from .methods import Method, timed
 from .options import Options, require_folder
 from .pairs import Pair
-from .table import Table
 
 CORRECT, FOUND = 5.0, 10.0  # pixels of image 1
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
+from benchmarks.tables import Table
 from hloc_ext.datasets.map_pairs import find_labelled_images
 from hloc_ext.evaluation.homography import corner_error
 from hloc_ext.formats.atomic import write_bytes
@@ -17,7 +18,6 @@ from . import homographies, registration
 from .methods import Matches, Method
 from .options import Options, require_folder
 from .pairs import Pair
-from .table import Table
 
 #: Pictures of each kind of pairs, below one another.
 SHOWN = 3

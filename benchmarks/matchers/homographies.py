@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.tables import Table
 from hloc_ext.datasets.homography import HomographyConfig, random_views, warp_view
 from hloc_ext.datasets.photometric import PhotometricChange
 from hloc_ext.evaluation.homography import corner_error
@@ -17,7 +18,6 @@ from hloc_ext.formats.images import list_images, read_image
 from .methods import Matches, Method, timed
 from .options import Options, require_folder
 from .pairs import Pair
-from .table import Table
 
 SHAPE = (480, 640)
 #: Folder of photos → how many of them, evenly spread.

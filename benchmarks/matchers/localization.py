@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pycolmap
 
+from benchmarks.tables import Table
 from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.evaluation.poses import Evaluation
 from hloc_ext.evaluation.poses import evaluate as evaluate_poses
@@ -18,7 +19,6 @@ from pipelines.summary import read_ground_truth
 
 from .methods import Method
 from .options import Options
-from .table import Table
 
 RETRIEVAL = "vlad-rootsift"
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.tables import Table
 from tests.aachen_dataset import pavilion_scene, write_aachen
 
 from .localization import Scene, evaluate_scene
 from .methods import Method
 from .options import Options, require_folder
-from .table import Table
 
 SOURCE = "pavilion_outer"
 #: Map images to match a query with, and pairs per map image.

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.tables import Table
 from hloc_ext.datasets.homography import warp_view
 from hloc_ext.datasets.map_pairs import LabelledImage, find_labelled_images, view_label
 from hloc_ext.datasets.map_rendering import random_style, render_map
@@ -19,7 +20,6 @@ from hloc_ext.formats.images import read_image
 from .methods import Matches, Method, timed
 from .options import Options, require_folder
 from .pairs import Pair
-from .table import Table
 
 SIZE = (640, 480)
 SHAPE = (480, 640)

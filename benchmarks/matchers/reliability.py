@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
+from benchmarks.tables import Table
 from hloc_ext.evaluation.calibration import Reliability, reliability
 from hloc_ext.formats.atomic import write_bytes
 
@@ -14,7 +15,6 @@ from .homographies import STRENGTHS, make_pairs
 from .methods import Method
 from .options import Options
 from .pairs import Pair
-from .table import Table
 
 CORRECT = 3.0  # pixels
 SIDE, MARGIN = 320, 44

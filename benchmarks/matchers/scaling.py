@@ -12,11 +12,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.tables import Table
+
 from .cost import MEBIBYTE, MeasurementError
 from .memory import peak_memory, resident_memory
 from .methods import Method
 from .options import Options
-from .table import Table
 
 #: Width and height; the number of tokens doubles from each to the next (within 2 %).
 SIZES = ((320, 240), (448, 344), (640, 480), (904, 680), (1280, 960), (1808, 1360))

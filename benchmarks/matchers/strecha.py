@@ -10,6 +10,7 @@ import numpy as np
 import poselib
 import pycolmap
 
+from benchmarks.tables import Table
 from hloc_ext.evaluation.metrics import pose_auc
 from hloc_ext.evaluation.relative_pose import relative_pose_error
 from hloc_ext.formats.colmap import read_model
@@ -17,7 +18,6 @@ from hloc_ext.formats.images import read_image, resize_image
 
 from .methods import Matches, Method, timed
 from .options import Options, require_folder
-from .table import Table
 
 SCENE = "Herz-Jesus-P25"
 #: Longest side of the images, pixels.

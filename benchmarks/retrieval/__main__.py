@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import torch
 
-from benchmarks.engine.machine import describe_machine
-from benchmarks.matchers.__main__ import parse_weights
-from benchmarks.matchers.table import Table
+from benchmarks.command_line import chosen_methods, named_path, set_threads
+from benchmarks.machine import describe_machine
+from benchmarks.tables import Table, save_tables
 from hloc_ext.errors import HlocExtError
-from hloc_ext.formats.atomic import make_dir, write_text
+from hloc_ext.formats.atomic import make_dir
 
 from .methods import NAMES, Method, load
 from .options import RetrievalOptions
@@ -49,20 +47,12 @@ def run(parts: Sequence[str], names: Sequence[str], options: RetrievalOptions) -
             table.notes += [] if part in WITHOUT_METHODS else [*_notes(methods), *absent]
         tables += made
         print("", *(table.markdown() for table in made), sep="\n", flush=True)
-        save(tables, machine, options.output)
+        save_tables("retrieval", tables, machine, options.output)
     return tables
 
 
 def _notes(methods: Sequence[Method]) -> list[str]:
     return [f"{method.name}: {method.note}" for method in methods if method.note]
-
-
-def save(tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
-    """Write ``retrieval.md`` and ``retrieval.json``."""
-    head = "\n".join(f"- {line}" for line in machine)
-    write_text(folder / "retrieval.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
-    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
-    write_text(folder / "retrieval.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--weights",
         nargs="+",
-        type=parse_weights,
+        type=named_path("crossvit-student=cv.safetensors"),
         default=[],
         metavar="NAME=FILE",
         help="weights of a method, e.g. crossvit-student=FILE; or of another, e.g. crossvit-student-2=FILE",
@@ -87,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add(
         "--models",
         nargs="+",
-        type=parse_model,
+        type=named_path("south_building=sfm"),
         default=[],
         metavar="NAME=DIR",
         help="COLMAP models to use instead of making them: south_building=DIR lund=DIR pavilion_outer=DIR",
@@ -101,24 +91,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_model(text: str) -> tuple[str, Path]:
-    """Read ``NAME=DIR``."""
-    name, separator, folder = text.partition("=")
-    if not (name and separator and folder):
-        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=DIR, for instance south_building=sfm")
-    return name, Path(folder)
-
-
 def main(argv: Sequence[str] | None = None) -> list[Table]:
     """Run from the command line."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    cv2.setNumThreads(args.threads)
-    weights = dict(args.weights)
-    if unknown := [name for name in args.methods if name not in NAMES and name not in weights]:
-        parser.error(f"no method {unknown}: choose from {', '.join(NAMES)}")
-    names = [*args.methods, *(name for name in weights if name not in args.methods)]
+    set_threads(args.threads)
+    names, weights = chosen_methods(parser, args, NAMES)
     options = RetrievalOptions(
         args.data,
         make_dir(args.output),

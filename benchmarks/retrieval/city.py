@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.datasets.city_scenes import picture_name, render_scene
 from hloc_ext.datasets.sfm_scene import SfmScene
 

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.matchers.options import require_folder
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.formats.images import list_images
 
 from .methods import Method, Photos

@@ -14,7 +14,7 @@ import pycolmap
 from benchmarks.matchers import city, pavilion
 from benchmarks.matchers.localization import RETRIEVAL, Scene
 from benchmarks.matchers.options import require_folder
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.compat import allow_cpu_torchvision
 from hloc_ext.errors import HlocExtError
 from hloc_ext.evaluation.poses import Evaluation

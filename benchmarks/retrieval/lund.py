@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.matchers.options import require_folder
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.errors import CorruptFileError, MissingInputError, ReconstructionError
 from hloc_ext.evaluation.retrieval import PLACE_RADIUS, within_distance, within_frames
 from hloc_ext.pairs_from_retrieval import to_local_frame

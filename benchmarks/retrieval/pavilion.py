@@ -9,7 +9,7 @@ import numpy as np
 import pycolmap
 
 from benchmarks.matchers.options import require_folder
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext import extract_features, match_features, pairs_from_exhaustive, triangulation
 from hloc_ext.confs import extractors, matchers
 from hloc_ext.datasets.sfm_scene import SfmScene

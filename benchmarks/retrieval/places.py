@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.datasets.sfm_scene import SfmScene
 from hloc_ext.evaluation.retrieval import (
     RetrievalScores,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from benchmarks.matchers.cost import MEBIBYTE, MeasurementError
 from benchmarks.matchers.memory import peak_memory, resident_memory
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 
 from .methods import Method
 from .options import RetrievalOptions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks.matchers.options import require_folder
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 
 from .covisible import covisible_conditions
 from .methods import Method

@@ -16,7 +16,7 @@ from benchmarks.matchers.methods import METHODS, Method, load
 from benchmarks.matchers.options import Options
 from benchmarks.matchers.pairs import Pair
 from benchmarks.matchers.reliability import diagram, draw
-from benchmarks.matchers.table import Table
+from benchmarks.tables import Table
 from hloc_ext.datasets.homography import warp_view
 from hloc_ext.errors import InputError, MissingInputError
 from hloc_ext.evaluation.homography import corner_error, transform_points

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from hloc_ext.formats.atomic import write_text
 
 
 @dataclass
@@ -53,6 +57,14 @@ class Table:
             "rows": self.rows,
             "notes": self.notes,
         }
+
+
+def save_tables(name: str, tables: Sequence[Table], machine: Sequence[str], folder: Path) -> None:
+    """Write ``NAME.md`` and ``NAME.json``, with the description of the machine."""
+    head = "\n".join(f"- {line}" for line in machine)
+    write_text(folder / f"{name}.md", "\n".join([f"{head}\n", *(table.markdown() for table in tables)]))
+    content = {"machine": list(machine), "tables": [table.to_dict() for table in tables]}
+    write_text(folder / f"{name}.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _text(value: Any) -> str:
