@@ -26,6 +26,7 @@ from .formats.pairs import read_retrieval
 from .formats.results import QueryResult, Status, result_names, write_log, write_poses
 from .localization_map import LocalizationMap, check_keypoint_counts
 from .pose_estimation import (
+    DENSE_MIN_INLIER_CELLS,
     ESTIMATORS,
     EstimatorConf,
     PoseEstimate,
@@ -409,7 +410,8 @@ def add_estimator_arguments(parser: argparse.ArgumentParser) -> None:
         "--min_inlier_cells",
         type=int,
         default=default.min_inlier_cells,
-        help="squares, of a 20th of the image's longest side, that must hold inliers",
+        help=f"squares, of a 20th of the image's longest side, that must hold inliers (default:"
+        f" {default.min_inlier_cells}; in the pipelines {DENSE_MIN_INLIER_CELLS} for semi-dense matchers)",
     )
     parser.add_argument(
         "--max_viewing_angle",

@@ -193,7 +193,7 @@ def localize(
         by_condition: queries of each list.
         args: options of :func:`build_parser`; paths and configurations in it are not looked at.
     """
-    conf = estimator_conf(args)
+    conf = estimator_conf(args, run.is_dense)
     queries = [query for listed in by_condition.values() for query in listed]
     reference_dir, reference = reference_model(run, layout)
     map_names = list(registered_poses(reference))
@@ -259,7 +259,8 @@ def main(argv: list[str] | None = None) -> None:
     data.matches = match_pictures(
         run, layout.images, localization_map, located.matches, located.results, data.evaluation
     )
-    data.facts = facts_of(run, command_of(build_parser().prog, argv), estimator_conf(args), **data.facts)
+    conf = estimator_conf(args, run.is_dense)
+    data.facts = facts_of(run, command_of(build_parser().prog, argv), conf, **data.facts)
     finish_report(args.outputs / "report.html", data, run.log)
 
 

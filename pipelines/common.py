@@ -31,7 +31,7 @@ from hloc_ext.formats.results import QueryResult, Status, read_log
 from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
 from hloc_ext.localizer import MapDescription
-from hloc_ext.pose_estimation import EstimatorConf
+from hloc_ext.pose_estimation import DENSE_MIN_INLIER_CELLS, EstimatorConf
 from hloc_ext.report.stages import StageLog
 
 Conf = dict[str, Any]
@@ -451,6 +451,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="recall columns, position in map units (default: 0.25,2 0.5,5 5,10)",
     )
     localize_sfm.add_estimator_arguments(parser)
+    parser.set_defaults(min_inlier_cells=None)
 
 
 def positive(text: str) -> int:
@@ -460,8 +461,16 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def estimator_conf(args: argparse.Namespace) -> EstimatorConf:
-    """Estimator options from the command line."""
+def estimator_conf(args: argparse.Namespace, is_dense: bool) -> EstimatorConf:
+    """Estimator options from the command line.
+
+    Args:
+        args: parsed options of :func:`add_common_arguments`.
+        is_dense: whether the matcher is semi-dense, for the default of ``min_inlier_cells``.
+    """
+    if args.min_inlier_cells is None:
+        cells = DENSE_MIN_INLIER_CELLS if is_dense else EstimatorConf.min_inlier_cells
+        args = argparse.Namespace(**{**vars(args), "min_inlier_cells": cells})
     names = {field.name for field in fields(EstimatorConf)} & vars(args).keys()
     return EstimatorConf(**{name: getattr(args, name) for name in names})
 

@@ -251,7 +251,8 @@ def make_report(job: Job, command: str, size: str, seed: int) -> tuple[Run, Repo
     data = aachen.make_report(run, job.layout, job.queries, located, job.truth, job.args)
     assert data.evaluation is not None
     data.title, data.unit = "A procedural city, localized", "m"
-    data.facts = facts_of(run, command, estimator_conf(job.args), city=f"{size}, seed {seed}", **data.facts)
+    conf = estimator_conf(job.args, run.is_dense)
+    data.facts = facts_of(run, command, conf, city=f"{size}, seed {seed}", **data.facts)
     data.pictures = [draw_overview(job, size, seed, data.evaluation), draw_photos(job)]
     results = aachen.by_list(located.results, job.queries)
     chosen = {

@@ -269,7 +269,7 @@ def localize_queries(
         retrieval,
         matches,
         run.outputs / "results.txt",
-        estimator_conf(args),
+        estimator_conf(args, run.is_dense),
         focal_unknown=unknown,
         prepend_camera_name=photos.prepend_camera_name,
     )
@@ -279,7 +279,6 @@ def localize_queries(
 def main(argv: list[str] | None = None) -> None:
     """Run the pipeline."""
     args = build_parser().parse_args(argv)
-    conf = estimator_conf(args)
     photos = find_photos(args.images, args.queries, args.query_every, args.outputs)
     photos.check(args.outputs / "results.txt")
     reference = read_reference(args.reference_model, photos) if args.reference_model else None
@@ -294,6 +293,7 @@ def main(argv: list[str] | None = None) -> None:
         args.mask_dir,
         resize_max=args.resize_max,
     )
+    conf = estimator_conf(args, run.is_dense)
     logger.info("%d map photos, %d queries.", len(photos.map_names), len(photos.query_names))
 
     map_names = run.extract(photos.root, photos.map_names, "map")

@@ -82,7 +82,9 @@ def our_localizer(
 ) -> Callable[[Path], Poses]:
     """Our loop over the queries, from opening the files to the poses."""
     retrieval = read_retrieval(scene.query_pairs)
-    conf = EstimatorConf(ransac_thresh=THRESHOLD, min_inliers=0, min_inlier_ratio=0, seed=SEED)
+    conf = EstimatorConf(
+        ransac_thresh=THRESHOLD, min_inliers=0, min_inlier_ratio=0, min_inlier_cells=0, seed=SEED
+    )
 
     def run(_: Path) -> Poses:
         with (

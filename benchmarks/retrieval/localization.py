@@ -207,7 +207,7 @@ def localize(
                 folder / f"pairs-{stem}.txt",
                 matches,
                 folder / f"results-{stem}.txt",
-                estimator_conf(built.args),
+                estimator_conf(built.args, run.is_dense),
             )
             evaluations.setdefault(method, {})[k] = {
                 condition: evaluate_poses(group, built.truth, built.args.thresholds)

@@ -17,7 +17,7 @@ from hloc_ext.formats.features import FeatureReader
 from hloc_ext.formats.h5 import H5Writer, list_names
 from hloc_ext.host import get_conf
 from hloc_ext.localization_map import LocalizationMap
-from hloc_ext.pose_estimation import EstimatorConf
+from hloc_ext.pose_estimation import DENSE_MIN_INLIER_CELLS, EstimatorConf
 from pipelines.common import (
     Run,
     add_common_arguments,
@@ -251,6 +251,16 @@ def test_exit_codes(capsys):
         fail(ZeroDivisionError())
 
 
+def test_semi_dense_matches_must_spread_farther(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    args = parser.parse_args(["--outputs", str(tmp_path)])
+    assert estimator_conf(args, is_dense=False) == EstimatorConf()
+    assert estimator_conf(args, is_dense=True) == EstimatorConf(min_inlier_cells=DENSE_MIN_INLIER_CELLS)
+    args = parser.parse_args(["--outputs", str(tmp_path), "--min_inlier_cells", "3"])
+    assert estimator_conf(args, is_dense=True).min_inlier_cells == 3
+
+
 def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monkeypatch):
     parser = argparse.ArgumentParser()
     add_common_arguments(parser)
@@ -260,7 +270,7 @@ def test_all_options_of_the_estimator_reach_the_localization(run, tmp_path, monk
     assert changed.keys() | {"estimator", "refine_focal", "options"} == asdict(conf).keys()
     arguments = ["--outputs", str(tmp_path), "--refine_focal"]
     arguments += [text for key, value in changed.items() for text in (f"--{key}", str(value))]
-    assert estimator_conf(parser.parse_args(arguments)) == conf
+    assert estimator_conf(parser.parse_args(arguments), is_dense=True) == conf
 
     received = {}
     monkeypatch.setattr(localize_sfm, "main", lambda *args, **keywords: received.update(keywords) or [])
