@@ -68,10 +68,11 @@ def evaluate(methods: Sequence[Method], options: Options) -> list[Table]:
 
 
 def draw(diagrams: Mapping[str, Reliability]) -> np.ndarray:
-    """Diagrams side by side, three in a row, H×W×3 uint8 (BGR)."""
+    """Diagrams side by side, at most three in a row, H×W×3 uint8 (BGR)."""
     panels = [draw_panel(title, found) for title, found in diagrams.items()]
-    panels += [np.full_like(panels[0], 255)] * (-len(panels) % 3)
-    return np.vstack([np.hstack(panels[i : i + 3]) for i in range(0, len(panels), 3)])
+    columns = min(3, len(panels))
+    panels += [np.full_like(panels[0], 255)] * (-len(panels) % columns)
+    return np.vstack([np.hstack(panels[i : i + columns]) for i in range(0, len(panels), columns)])
 
 
 def draw_panel(title: str, found: Reliability) -> np.ndarray:
