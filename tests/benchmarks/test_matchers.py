@@ -252,8 +252,10 @@ def test_reliability_of_known_scores() -> None:
     assert found is not None
     assert found.accuracy[9] == 0.75
     assert found.expected_calibration_error == pytest.approx(0.2)
-    picture = draw({"known": found})
-    assert picture.shape[1] == 3 * picture.shape[0]
+    side = len(draw({"known": found}))
+    for number, (rows, columns) in {1: (1, 1), 2: (1, 2), 4: (2, 3)}.items():
+        picture = draw({str(i): found for i in range(number)})
+        assert picture.shape == (rows * side, columns * side, 3)
     assert (picture != 255).any()
 
 
