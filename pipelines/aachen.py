@@ -201,7 +201,6 @@ def localize(
     run.extract(layout.images, map_names, "map", skip_unreadable=False)
     readable_queries = run.extract(layout.images, [name for name, _ in queries], "queries")
     sfm_dir, model = build_map(run, layout, reference_dir, reference, args)
-    run.describe_map(sfm_dir, layout.images, args.num_loc, conf)
     retrieval = run.retrieve(readable_queries, map_names, args.num_loc)
     matches = run.match(layout.images, retrieval, "queries", localization=True)
     results = run.localize(
@@ -245,21 +244,15 @@ def main(argv: list[str] | None = None) -> None:
     by_condition = read_queries(layout, args.limit)
     names = [name for listed in by_condition.values() for name, _ in listed]
     truth = read_ground_truth(args.ground_truth, names) if args.ground_truth else None
-    run = Run.start(
-        args.outputs,
-        args.features,
-        args.matcher,
-        args.retrieval,
-        args.mask_dir,
-        resize_max=args.resize_max,
-    )
+    run = Run.of(args)
+    conf = estimator_conf(args, run.is_dense)
     located = localize(run, layout, by_condition, args)
+    run.describe_map(located.sfm_dir, layout.images, args.num_loc, conf)
     data = make_report(run, layout, by_condition, located, truth, args)
     localization_map = LocalizationMap.load(located.sfm_dir)
     data.matches = match_pictures(
         run, layout.images, localization_map, located.matches, located.results, data.evaluation
     )
-    conf = estimator_conf(args, run.is_dense)
     data.facts = facts_of(run, command_of(build_parser().prog, argv), conf, **data.facts)
     finish_report(args.outputs / "report.html", data, run.log)
 

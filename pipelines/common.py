@@ -101,6 +101,12 @@ class Run:
         log = StageLog(outputs / log_name)
         return cls(outputs, feature_conf, matcher_conf, retrieval_conf, log, mask_dir)
 
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Run:
+        """Start the run of a command line with :func:`add_common_arguments`; errors as of :meth:`start`."""
+        names = ("outputs", "features", "matcher", "retrieval", "mask_dir", "resize_max")
+        return cls.start(**{name: getattr(args, name) for name in names})
+
     @property
     def is_dense(self) -> bool:
         """Whether the matcher is semi-dense and so needs no extracted features."""
@@ -468,11 +474,11 @@ def estimator_conf(args: argparse.Namespace, is_dense: bool) -> EstimatorConf:
         args: parsed options of :func:`add_common_arguments`.
         is_dense: whether the matcher is semi-dense, for the default of ``min_inlier_cells``.
     """
-    if args.min_inlier_cells is None:
-        cells = DENSE_MIN_INLIER_CELLS if is_dense else EstimatorConf.min_inlier_cells
-        args = argparse.Namespace(**{**vars(args), "min_inlier_cells": cells})
     names = {field.name for field in fields(EstimatorConf)} & vars(args).keys()
-    return EstimatorConf(**{name: getattr(args, name) for name in names})
+    values = {name: getattr(args, name) for name in names}
+    if values["min_inlier_cells"] is None:
+        values["min_inlier_cells"] = DENSE_MIN_INLIER_CELLS if is_dense else EstimatorConf.min_inlier_cells
+    return EstimatorConf(**values)
 
 
 def run_pipeline(main: Callable[[list[str] | None], None], argv: list[str] | None = None) -> int:

@@ -248,10 +248,11 @@ def make_report(job: Job, command: str, size: str, seed: int) -> tuple[Run, Repo
     """Run the first method as ``pipelines.aachen`` does, and draw its pictures."""
     run = job.start(METHODS[0], "stages.json")
     located = aachen.localize(run, job.layout, job.queries, job.args)
+    conf = estimator_conf(job.args, run.is_dense)
+    run.describe_map(located.sfm_dir, job.layout.images, job.args.num_loc, conf)
     data = aachen.make_report(run, job.layout, job.queries, located, job.truth, job.args)
     assert data.evaluation is not None
     data.title, data.unit = "A procedural city, localized", "m"
-    conf = estimator_conf(job.args, run.is_dense)
     data.facts = facts_of(run, command, conf, city=f"{size}, seed {seed}", **data.facts)
     data.pictures = [draw_overview(job, size, seed, data.evaluation), draw_photos(job)]
     results = aachen.by_list(located.results, job.queries)

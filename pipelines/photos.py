@@ -285,14 +285,7 @@ def main(argv: list[str] | None = None) -> None:
     truth = None
     if args.ground_truth:
         truth = read_ground_truth(args.ground_truth, photos.query_names or photos.map_names)
-    run = Run.start(
-        args.outputs,
-        args.features,
-        args.matcher,
-        args.retrieval,
-        args.mask_dir,
-        resize_max=args.resize_max,
-    )
+    run = Run.of(args)
     conf = estimator_conf(args, run.is_dense)
     logger.info("%d map photos, %d queries.", len(photos.map_names), len(photos.query_names))
 

@@ -57,23 +57,23 @@ def overlay(
     return bev.numpy(), ortho(renderer, bounds, tile_width / size, light).label
 
 
-def check(bev: np.ndarray, tile: np.ndarray, least: int) -> None:
+def overlays(bev: np.ndarray, tile: np.ndarray, least: int) -> bool:
+    """Whether more than `least` pixels at the edge of the tile are seen, agree, and would not if shifted."""
     size = len(tile)
     band = np.ones(tile.shape, bool)
     inner = slice(size // 10, -(size // 10))
     band[inner, inner] = False
     seen, exact, near = agreement(bev, tile, band)
-    assert seen * band.sum() > least
-    assert exact > 0.85
-    assert near > 0.98  # within one pixel of the tile
     shifts = [(row, column) for row in (-1, 0, 1) for column in (-1, 0, 1)]
     equal = {shift: agreement(np.roll(bev, shift, (0, 1)), tile, band)[1] for shift in shifts}
-    assert max(equal, key=lambda shift: equal[shift]) == (0, 0)
+    best = max(equal, key=lambda shift: equal[shift])
+    print(f"seen {seen * band.sum():.0f}, exact {exact:.3f}, within a pixel {near:.3f}, best shift {best}")
+    return seen * band.sum() > least and exact > 0.85 and near > 0.98 and best == (0, 0)
 
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (0.2, -0.15)])
 def test_a_panorama_overlays_its_tile(offset: tuple[float, float]) -> None:
-    check(*overlay(toy_city(200.0, 1), (1.3, 2.2), offset, 40.0, 160), least=400)
+    assert overlays(*overlay(toy_city(200.0, 1), (1.3, 2.2), offset, 40.0, 160), least=400)
 
 
 @pytest.mark.slow
@@ -82,4 +82,9 @@ def test_a_panorama_of_the_city_overlays_its_tile(offset: tuple[float, float]) -
     city = cached_city(200, 1)
     street = max(city.plan.streets, key=lambda s: s.width)
     camera = street.centreline[np.linalg.norm(street.centreline, axis=1).argmin()]
-    check(*overlay(city, (float(camera[0]), float(camera[1])), offset, 80.0, 344), least=500)
+    assert overlays(*overlay(city, (float(camera[0]), float(camera[1])), offset, 80.0, 344), least=500)
+
+
+def test_a_shifted_view_does_not_overlay_its_tile() -> None:
+    bev, tile = overlay(toy_city(200.0, 1), (1.3, 2.2), (0.0, 0.0), 40.0, 160)
+    assert not overlays(np.roll(bev, 1, 0), tile, least=400)
