@@ -14,6 +14,7 @@ from hloc_ext.confs import DEFAULT_RETRIEVAL
 from hloc_ext.evaluation.poses import BENCHMARK_THRESHOLDS, PoseError, evaluate
 from hloc_ext.formats.colmap import read_model, registered_poses
 from hloc_ext.formats.results import read_log
+from hloc_ext.localizer import MapDescription
 from hloc_ext.pretrained import WEIGHTS, checkpoint_path
 from pipelines import demo, demo_pictures
 from pipelines.common import Run
@@ -79,6 +80,12 @@ def test_demo(without_city, tmp_path, pipeline):
     ):
         assert expected in page.text
     assert list(outputs.glob("Aachen_eval_hloc_ext_feats-sift_*.txt"))
+    # The map is that of the report, not that of the last method compared.
+    assert (
+        MapDescription.read(outputs).matcher_conf
+        == demo.METHODS[0].matcher_conf
+        != demo.METHODS[-1].matcher_conf
+    )
     # A second run computes nothing again.
     before = {f: f.stat().st_mtime_ns for f in outputs.glob("*.h5")}
     assert pipeline(demo.main, "--outputs", outputs).code == 0
